@@ -1,0 +1,1 @@
+"""VMware's Virtual Datacenter OS as Kubernetes custom resources, converged onto KubeVirt."""
