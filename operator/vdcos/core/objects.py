@@ -1,0 +1,133 @@
+"""Objects as the store holds them: slim, immutable, decoded straight from the API server's JSON."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import ClassVar, Generic, NamedTuple, TypeVar
+
+import msgspec
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """An API resource: what Kubernetes calls group, version and resource, and the kind it serves."""
+
+    group: str
+    version: str
+    plural: str
+    kind: str
+    namespaced: bool = True
+
+    @property
+    def api_version(self) -> str:
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    def path(self, namespace: str = "", name: str = "", subresource: str = "") -> str:
+        """The URL path of the collection (no name), of one object, or of one of its subresources."""
+        parts = ["/apis", self.group, self.version] if self.group else ["/api", self.version]
+        if namespace:
+            parts += ["namespaces", namespace]
+        parts.append(self.plural)
+        if name:
+            parts.append(name)
+        if subresource:
+            parts.append(subresource)
+        return "/".join(parts)
+
+
+class Key(NamedTuple):
+    """Which object; never what happened to it. The namespace of a cluster-scoped object is ""."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}" if self.namespace else self.name
+
+
+class OwnerReference(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    api_version: str
+    kind: str
+    name: str
+    uid: str
+    controller: bool = False
+
+
+class Meta(msgspec.Struct, frozen=True, rename="camel"):
+    """The part of metadata that decisions read; managedFields and the rest are never kept."""
+
+    name: str
+    namespace: str = ""
+    uid: str = ""
+    resource_version: str = ""
+    generation: int = 0
+    creation_timestamp: str = ""
+    deletion_timestamp: str | None = None
+    labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
+    finalizers: tuple[str, ...] = ()
+    owner_references: tuple[OwnerReference, ...] = ()
+
+    @property
+    def key(self) -> Key:
+        return Key(self.namespace, self.name)
+
+    def label(self, name: str) -> str:
+        return (self.labels or {}).get(name, "")
+
+    def annotation(self, name: str) -> str:
+        return (self.annotations or {}).get(name, "")
+
+    def owned_by(self, uid: str) -> bool:
+        """Whether the object with this uid is the controlling owner."""
+        return any(ref.controller and ref.uid == uid for ref in self.owner_references)
+
+
+class Object(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+    """A foreign object. A subclass names its resource and holds just the fields that plans read.
+
+    One subclass is one source and one store: the selectors narrow what the API server sends us.
+    """
+
+    resource: ClassVar[Resource]
+    label_selector: ClassVar[str] = ""
+    field_selector: ClassVar[str] = ""
+    metadata: Meta
+
+
+class Own(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+    """One of our own kinds as stored: the header, and the whole object as JSON bytes, parsed when it is planned."""
+
+    metadata: Meta
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """What is asked for could not be read: neither there nor absent. A plan must not take it for either.
+
+    ``why`` is a sentence for a condition, for example that an API is not installed.
+    """
+
+    why: str
+
+
+@dataclass(frozen=True, eq=False)
+class Index(Generic[T]):
+    """A way to find stored objects of one kind, kept up to date by the store.
+
+    ``keys`` gives the strings under which an object is found; ``amount`` a number that the store adds up per string
+    (bytes of a disk, say), so that budgets cost nothing to read.
+    """
+
+    kind: type[T]
+    keys: Callable[[T], Iterable[str]]
+    amount: Callable[[T], int] = lambda _: 0
+
+
+class Total(NamedTuple):
+    """What an index holds under one string: how many objects, and the sum of their amounts."""
+
+    count: int
+    amount: int

@@ -1,0 +1,46 @@
+"""Who owns what: labels, owner references, and names that cannot clash."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from vdcos.core.objects import Key, Meta, Resource
+
+GROUP = "vdcos.dev"
+MANAGED_BY = "app.kubernetes.io/managed-by"
+MANAGER = "vdcos"
+APPLIED = f"{GROUP}/applied"
+"""Annotation on children: the digest of the manifest that was applied last. It tells "we want something else now"
+(including a field to remove) from "somebody changed what we want" (drift)."""
+
+
+def owner_reference(resource: Resource, owner: Meta) -> dict[str, Any]:
+    """The controlling owner reference that makes the garbage collector remove a child with its owner."""
+    return {
+        "apiVersion": resource.api_version,
+        "kind": resource.kind,
+        "name": owner.name,
+        "uid": owner.uid,
+        "controller": True,
+        "blockOwnerDeletion": False,
+    }
+
+
+def digest(value: str, length: int = 8) -> str:
+    """A short, stable, lower-case digest for names and annotations."""
+    return hashlib.sha256(value.encode()).hexdigest()[:length]
+
+
+def joined_name(first: str, second: str, limit: int = 63) -> str:
+    """A DNS label made of two names and a digest of both: ``a``+``b-c`` and ``a-b``+``c`` differ, however long they are."""
+    suffix = digest(f"{first}/{second}")
+    readable = f"{first}-{second}".replace(".", "-")[: limit - len(suffix) - 1].rstrip("-")
+    return f"{readable}-{suffix}"
+
+
+def metadata(key: Key, labels: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """The metadata of a child: its name, and the label that says that we manage it."""
+    result: dict[str, Any] = {"name": key.name, "labels": {MANAGED_BY: MANAGER, **(labels or {})}}
+    if key.namespace:
+        result["namespace"] = key.namespace
+    return result

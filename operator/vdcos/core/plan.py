@@ -1,0 +1,80 @@
+"""What a service decides: actions as data, what to say, and when to look again."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from vdcos.core.conditions import Condition
+from vdcos.core.objects import Key, Resource
+
+Manifest = Mapping[str, Any]
+
+
+class Instant(NamedTuple):
+    """A moment on two clocks: ``wall`` in seconds since the epoch, for people; ``mono`` in seconds, for ages that decide."""
+
+    wall: float
+    mono: float
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """POST of a child whose spec is immutable. That it exists already is success: the next pass reads it."""
+
+    resource: Resource
+    manifest: Manifest
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """Server-side apply of a child that we own, with the service's field manager and force.
+
+    ``repairs`` names the drifted fields when the apply undoes somebody's change; it is counted as a repair.
+    """
+
+    resource: Resource
+    manifest: Manifest
+    why: str
+    repairs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """JSON patch. ``uid`` is tested first, so that a re-created namesake is never touched."""
+
+    resource: Resource
+    key: Key
+    uid: str
+    operations: tuple[Mapping[str, Any], ...]
+    why: str
+    subresource: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Deletion with preconditions: never of a namesake (uid), nor on a stale view where ``resource_version`` is given."""
+
+    resource: Resource
+    key: Key
+    uid: str
+    why: str
+    resource_version: str = ""
+
+
+Action = Create | Apply | Patch | Delete
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The outcome of one look. An empty plan for an unchanged world means zero writes.
+
+    ``status`` holds the fields of the kind's status except conditions and observedGeneration, in their JSON form;
+    None leaves the stored status as it is (an object that is about to vanish). ``after`` is seconds until the next look
+    when nothing changes.
+    """
+
+    actions: tuple[Action, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+    status: Mapping[str, Any] | None = None
+    after: float | None = None

@@ -1,0 +1,60 @@
+"""What a vService is: the kind it owns, what it may read and write, and two pure functions."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+from vdcos.core.objects import Index, Key, Resource
+from vdcos.core.plan import Instant, Plan
+from vdcos.core.snapshot import Snapshot
+
+T = TypeVar("T")
+R = TypeVar("R")
+O = TypeVar("O")  # noqa: E741  what a service observes
+
+
+@dataclass(frozen=True, eq=False)
+class Watch(Generic[T]):
+    """A kind that a service reads. ``keys`` says which of the service's own objects look again when one changes.
+
+    ``keys`` gets the object as stored (``Own`` for our own kinds) and the world, for look-ups by index. It is called for
+    the old and for the new value, so that an object that moves from one owner to another wakes both.
+    """
+
+    kind: type[T]
+    keys: Callable[[Any, Snapshot], Iterable[Key]]
+
+
+@dataclass(frozen=True)
+class Write:
+    """What a service writes. RBAC is generated from it; a write that is not declared raises.
+
+    ``verbs`` are Kubernetes' (create, patch, delete). Server-side apply needs create and patch.
+    """
+
+    resource: Resource
+    verbs: tuple[str, ...]
+    subresource: str = ""
+
+
+class Service(Protocol[R, O]):
+    """One vService. Both functions are pure: same input, same answer."""
+
+    name: str
+    """Short and lower case: the label of its metrics, and ``vdcos/<name>`` is its field manager."""
+    resource: Resource
+    kind: type[R]
+    """The pydantic model of the kind that it owns."""
+    needed: tuple[str, ...]
+    """The condition types that Ready is computed from, most telling first."""
+    watches: tuple[Watch[Any], ...]
+    """Everything it reads besides its own kind."""
+    indexes: tuple[Index[Any], ...]
+    writes: tuple[Write, ...]
+    """What it writes besides the status and finalizers of its own kind."""
+
+    def observe(self, key: Key, world: Snapshot) -> O:
+        """Gather all that the plan may look at, in one frozen value."""
+
+    def plan(self, cr: R, seen: O, now: Instant) -> Plan:
+        """Decide. Deletion (``metadata.deletionTimestamp``) is a branch here, not another handler."""

@@ -1,0 +1,38 @@
+"""What a service may look at while it decides."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol, TypeVar
+
+from vdcos.core.objects import Index, Key, Total, Unreadable
+
+T = TypeVar("T")
+
+
+class UndeclaredRead(Exception):
+    """A service read a kind or an index that it does not declare: a bug, found on the first read."""
+
+
+class Snapshot(Protocol):
+    """The world at one instant. Copies nothing; values never change under the reader.
+
+    Kinds are the classes themselves: a subclass of ``Object`` for a foreign kind, the pydantic model for one of ours.
+    Our own kinds come parsed; one that does not parse (stored under an older schema) is ``Unreadable``.
+    """
+
+    def get(self, kind: type[T], key: Key) -> T | Unreadable | None:
+        """The object, None if it does not exist, Unreadable if its API is missing, forbidden or it is malformed."""
+
+    def all(self, kind: type[T]) -> Sequence[Any]:
+        """Every stored object of a kind (``Own`` headers for our own kinds). Costs one pass: prefer an index."""
+
+    def by(self, index: Index[T], value: str) -> Sequence[T]:
+        """The objects that an index holds under a value, in order of namespace and name."""
+
+    def keys(self, index: Index[T], value: str) -> Sequence[Key]:
+        """The keys of the objects that an index holds under a value, in order."""
+
+    def total(self, index: Index[T], value: str) -> Total:
+        """Count and summed amount under a value: one dictionary look-up."""
+
+    def missing(self, kind: type[Any]) -> Unreadable | None:
+        """Why a whole kind cannot be read (API not installed, not allowed), or None when it can."""
