@@ -1,0 +1,75 @@
+"""What users write and what they are told: the models of group vdcos.dev, one kind per file.
+
+`parse` is the only way in for stored objects. Defaults, bounds and rules live in the models and reach the API server
+through the generated CRDs, so that what passes admission also parses; what was stored under a laxer CRD may not, and
+raises InvalidObject.
+"""
+
+import json
+import typing
+
+import pydantic
+
+from vdcos.api.datastore import Datastore
+from vdcos.api.network import Network
+from vdcos.api.schema import API_VERSION, GROUP, VERSION
+from vdcos.api.virtualmachine import VirtualMachine
+
+__all__ = [
+    "ALLOWED_DEVICES",
+    "API_VERSION",
+    "GROUP",
+    "KINDS",
+    "VERSION",
+    "Datastore",
+    "InvalidObject",
+    "Network",
+    "Resource",
+    "VirtualMachine",
+    "allows_device",
+    "parse",
+]
+
+Resource = VirtualMachine | Network | Datastore
+
+KINDS: typing.Final[dict[str, type[VirtualMachine] | type[Network] | type[Datastore]]] = {
+    model.definition.kind: model for model in (VirtualMachine, Network, Datastore)
+}
+"""All kinds by name."""
+
+ALLOWED_DEVICES: typing.Final = f"{GROUP}/allowed-devices"
+"""Annotation of a Namespace: the resource names its VMs may use as devices, separated by commas; "*" allows all."""
+
+Kind = typing.TypeVar("Kind", VirtualMachine, Network, Datastore)
+
+
+class InvalidObject(ValueError):
+    """A stored object does not have the shape of its kind, for example because it was stored under an older, laxer CRD.
+
+    No retry can help: its owner must correct it. `path` names the first offending field, as in "spec.disks[0].size";
+    `reason` says what is wrong with it. Both are deterministic.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}" if path else reason)
+        self.path = path
+        self.reason = reason
+
+
+def parse(kind: type[Kind], raw: bytes | str | typing.Mapping[str, typing.Any]) -> Kind:
+    """The object of `kind` in `raw`: JSON text, or the data of a manifest. Raises InvalidObject."""
+    try:
+        return kind.model_validate_json(raw if isinstance(raw, bytes | str) else json.dumps(raw))
+    except pydantic.ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        raise InvalidObject(_path(first["loc"]), first["msg"].removeprefix("Value error, ")) from error
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in location).removeprefix(".")
+
+
+def allows_device(annotation: str, resource_name: str) -> bool:
+    """Whether a Namespace whose `ALLOWED_DEVICES` annotation has this value lets its VMs use the device."""
+    allowed = {name.strip() for name in annotation.split(",")}
+    return resource_name in allowed or "*" in allowed
