@@ -27,7 +27,9 @@ def drift(wanted: Any, live: Any, path: str = "") -> Iterator[str]:
             named = {item.get("name"): item for item in live if isinstance(item, Mapping)}
             for item in wanted:
                 yield from drift(item, named.get(item["name"]), f"{path}[{item['name']}]")
-        elif len(wanted) != len(live) or any(next(drift(w, h), None) is not None for w, h in zip(wanted, live, strict=True)):
+        elif len(wanted) != len(live) or any(
+            next(drift(w, h), None) is not None for w, h in zip(wanted, live, strict=True)
+        ):
             yield path
     elif wanted != live and not quantity.same(wanted, live):
         yield path

@@ -126,7 +126,8 @@ class Index(Generic[T]):
     amount: Callable[[T], int] = lambda _: 0
 
 
-class Total(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Total:
     """What an index holds under one string: how many objects, and the sum of their amounts."""
 
     count: int

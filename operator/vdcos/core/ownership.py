@@ -32,7 +32,7 @@ def digest(value: str, length: int = 8) -> str:
 
 
 def joined_name(first: str, second: str, limit: int = 63) -> str:
-    """A DNS label made of two names and a digest of both: ``a``+``b-c`` and ``a-b``+``c`` differ, however long they are."""
+    """A DNS label from two names and a digest of both, so that ``a``+``b-c`` and ``a-b``+``c`` differ at any length."""
     suffix = digest(f"{first}/{second}")
     readable = f"{first}-{second}".replace(".", "-")[: limit - len(suffix) - 1].rstrip("-")
     return f"{readable}-{suffix}"

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from vdcos.core.conditions import Condition
-from vdcos.core.objects import Key, Resource
+from vdcos.core.objects import Key, Object, Resource
 
 Manifest = Mapping[str, Any]
 
 
 class Instant(NamedTuple):
-    """A moment on two clocks: ``wall`` in seconds since the epoch, for people; ``mono`` in seconds, for ages that decide."""
+    """A moment on two clocks, in seconds: ``wall`` since the epoch, for people; ``mono`` for ages that decide."""
 
     wall: float
     mono: float
@@ -41,7 +41,10 @@ class Apply:
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """JSON patch. ``uid`` is tested first, so that a re-created namesake is never touched."""
+    """JSON patch. ``uid`` is tested first, so that a re-created namesake is never touched.
+
+    ``assumed`` is the object as it will be, counted in indexes until the API server answers.
+    """
 
     resource: Resource
     key: Key
@@ -49,11 +52,12 @@ class Patch:
     operations: tuple[Mapping[str, Any], ...]
     why: str
     subresource: str = ""
+    assumed: Object | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Deletion with preconditions: never of a namesake (uid), nor on a stale view where ``resource_version`` is given."""
+    """Deletion, never of a namesake (``uid``), nor on a stale view where ``resource_version`` is given."""
 
     resource: Resource
     key: Key

@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 PATTERN = re.compile(r"^([0-9]+(?:\.[0-9]+)?)(Ki|Mi|Gi|Ti|Pi|Ei|m|k|M|G|T|P|E)?$")
-_FACTORS = {
+_FACTORS: dict[str | None, Decimal] = {
     None: Decimal(1),
     "m": Decimal("0.001"),
     **{unit: Decimal(1000) ** n for n, unit in enumerate("kMGTPE", 1)},
@@ -32,7 +32,12 @@ def whole(text: str | int) -> int:
 
 def same(one: Any, other: Any) -> bool:
     """Whether two values are the same quantity, however they are written. False when either is none."""
-    if isinstance(one, bool) or isinstance(other, bool) or not isinstance(one, str | int) or not isinstance(other, str | int):
+    if (
+        isinstance(one, bool)
+        or isinstance(other, bool)
+        or not isinstance(one, str | int)
+        or not isinstance(other, str | int)
+    ):
         return False
     try:
         return parse(one) == parse(other)

@@ -1,6 +1,6 @@
 """What a vService is: the kind it owns, what it may read and write, and two pure functions."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -17,12 +17,14 @@ O = TypeVar("O")  # noqa: E741  what a service observes
 class Watch(Generic[T]):
     """A kind that a service reads. ``keys`` says which of the service's own objects look again when one changes.
 
-    ``keys`` gets the object as stored (``Own`` for our own kinds) and the world, for look-ups by index. It is called for
-    the old and for the new value, so that an object that moves from one owner to another wakes both.
+    ``keys`` gets the object as stored (``Own`` for our own kinds) and the world, for look-ups by index. It is called
+    for the old and for the new value, so that an object that moves from one owner to another wakes both.
     """
 
     kind: type[T]
     keys: Callable[[Any, Snapshot], Iterable[Key]]
+    sees: Callable[[Any], Hashable] | None = None
+    """The part of an object that matters to the service; a change elsewhere wakes nobody. None: every stored field."""
 
 
 @dataclass(frozen=True)

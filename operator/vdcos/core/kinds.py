@@ -1,0 +1,7 @@
+"""Our own kinds as API resources."""
+
+from vdcos.core.objects import Resource
+
+VIRTUAL_MACHINE = Resource("vdcos.dev", "v1alpha1", "virtualmachines", "VirtualMachine")
+NETWORK = Resource("vdcos.dev", "v1alpha1", "networks", "Network", namespaced=False)
+DATASTORE = Resource("vdcos.dev", "v1alpha1", "datastores", "Datastore", namespaced=False)

@@ -1,0 +1,53 @@
+"""Who may use a cluster-wide resource: ``allowedNamespaces`` against a namespace."""
+
+from collections.abc import Mapping
+
+from vdcos.api.meta import AllowedNamespaces, LabelSelector, SelectorRequirement
+from vdcos.core.objects import Meta
+
+
+def allows(allowed: AllowedNamespaces, namespace: Meta) -> bool:
+    """Whether VMs of ``namespace`` (the metadata of a Namespace object) may use what says ``allowed``."""
+    match allowed.from_:
+        case "None":
+            return False
+        case "All":
+            return True
+        case "Names":
+            return namespace.name in (allowed.names or ())
+        case "Selector":
+            return allowed.selector is not None and selects(allowed.selector, namespace.labels or {})
+
+
+def selects(selector: LabelSelector, labels: Mapping[str, str]) -> bool:
+    """Whether a label selector matches as in Kubernetes: NotIn and DoesNotExist hold where the label is absent."""
+    return all(labels.get(key) == value for key, value in selector.match_labels.items()) and all(
+        _holds(requirement, labels) for requirement in selector.match_expressions
+    )
+
+
+def _holds(requirement: SelectorRequirement, labels: Mapping[str, str]) -> bool:
+    value = labels.get(requirement.key)
+    match requirement.operator:
+        case "In":
+            return value in requirement.values
+        case "NotIn":
+            return value not in requirement.values
+        case "Exists":
+            return value is not None
+        case "DoesNotExist":
+            return value is None
+
+
+def refusal(kind: str, name: str, allowed: AllowedNamespaces, namespace: Meta) -> str:
+    """The sentence that tells a tenant why he may not use a resource, and an admin what to change."""
+    whom = {
+        "None": "nobody (allowedNamespaces.from is None)",
+        "All": "all namespaces",
+        "Names": f"the namespaces {', '.join((allowed.names or ())[:10])}",
+        "Selector": "namespaces with certain labels",
+    }[allowed.from_]
+    return (
+        f"{kind} {name} does not allow namespace {namespace.name}: it serves {whom}; "
+        f"an admin can change spec.allowedNamespaces of the {kind}, or the labels of the namespace"
+    )

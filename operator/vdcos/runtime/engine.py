@@ -1,0 +1,435 @@
+"""The engine: take a key, observe, plan, act, say so once. It never touches a socket or a clock of its own."""
+
+import json
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from vdcos import api
+from vdcos.core import conditions, ownership
+from vdcos.core.conditions import Condition
+from vdcos.core.objects import Key, Meta, Object, Own, Resource
+from vdcos.core.plan import Action, Apply, Create, Delete, Instant, Patch, Plan
+from vdcos.core.service import Service, Watch
+from vdcos.runtime.queue import Item, Queue
+from vdcos.runtime.requests import APPLY, JSON, JSON_PATCH, MERGE_PATCH, ApiError, Request, Verb
+from vdcos.runtime.store import Store, Stored, View
+
+Clock = Callable[[], Instant]
+Conversation = Generator[Request, bytes, "Outcome"]
+"""Yields requests; is sent the body of each answer, or has ApiError thrown in."""
+
+# A plan whose actions are done must come out empty. Creating, and reacting to what the answers say, takes two or
+# three rounds; more is a plan that fights itself.
+ROUNDS = 6
+
+# Failures in a row after which a back-off is worth telling the user about: about 0.3 s of trying.
+WORTH_TELLING = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a look ended: ``done``, ``gone``, ``conflict`` (look again now), ``backoff``, ``refused`` or ``bug``.
+
+    ``after`` is in seconds: when to look again at the latest (done), or at the earliest (backoff).
+    """
+
+    result: Literal["done", "gone", "conflict", "backoff", "refused", "bug"]
+    after: float | None = None
+
+
+class Observer(Protocol):
+    """What metrics, logs and Events want to know."""
+
+    def acted(self, item: Item, action: Action) -> None:
+        """An action was carried out."""
+
+    def said(
+        self, item: Item, owner: Meta, before: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """The conditions of an object were stored."""
+
+    def refused(self, item: Item, error: ApiError) -> None:
+        """The API server did not carry out a request."""
+
+    def bug(self, item: Item, error: Exception) -> None:
+        """A service raised. Other objects go on."""
+
+
+class UndeclaredWrite(Exception):
+    """A service writes what it does not declare, or more of its own object than status and finalizers: a bug."""
+
+
+class Unsettled(Exception):
+    """A plan still has actions after they were carried out: a bug."""
+
+
+class _OwnStatus(msgspec.Struct, frozen=True):
+    status: dict[str, Any] = {}
+
+
+_decode_status = msgspec.json.Decoder(_OwnStatus).decode
+
+
+class Engine:
+    """Runs services over a store. One per process; its conversations may interleave, its plans do not."""
+
+    def __init__(
+        self, services: Iterable[Service[Any, Any]], store: Store, queue: Queue, observer: Observer, clock: Clock
+    ) -> None:
+        self._services = {service.name: service for service in services}
+        self._views = {service.name: View(store, service) for service in self._services.values()}
+        self._kinds: dict[Resource, type[Any]] = {
+            **{kind.resource: kind for kind in store.kinds if issubclass(kind, Object)},
+            **{service.resource: service.kind for service in self._services.values()},
+        }
+        self._watchers: dict[type[Any], list[tuple[str, Watch[Any] | None]]] = {kind: [] for kind in store.kinds}
+        for service in self._services.values():
+            self._watchers[service.kind].append((service.name, None))
+            for watch in service.watches:
+                self._watchers[watch.kind].append((service.name, watch))
+        self._store = store
+        self._queue = queue
+        self._observer = observer
+        self._clock = clock
+        self._speaking: Item | None = None
+        # What the API server refused, so that the same request is not repeated until somebody changed something.
+        self._refused: dict[Item, tuple[int, str, ApiError]] = {}
+        store.subscribe(self._wake)
+
+    def reconcile(self, item: Item) -> Conversation:
+        """One look at one object."""
+        service = self._services[item.service]
+        own = self._store.heard(service.kind, item.key)
+        if not isinstance(own, Own):
+            self._refused.pop(item, None)
+            return Outcome("gone")
+        try:
+            return (yield from self._look(item, service))
+        except ApiError as error:
+            # Only the write of the status itself ends here.
+            return self._after(item, error)
+        except Exception as error:  # noqa: BLE001  a bug in one service must not stop the others
+            self._observer.bug(item, error)
+            try:
+                yield from self._say(item, service, Plan(), _bug(error))
+            except ApiError as failure:
+                self._observer.refused(item, failure)
+            return Outcome("bug")
+
+    def _look(self, item: Item, service: Service[Any, Any]) -> Conversation:
+        plan, failure = Plan(), None
+        for _ in range(ROUNDS):
+            own = self._store.heard(service.kind, item.key)
+            if not isinstance(own, Own):
+                return Outcome("gone")
+            try:
+                cr = self._store.parse(service.kind, own)
+            except api.InvalidObject as error:
+                yield from self._say(item, service, Plan(status={}), _malformed(error))
+                return Outcome("refused")
+            plan = service.plan(cr, service.observe(item.key, self._views[item.service]), self._clock())
+            if not plan.actions:
+                break
+            failure = yield from self._act(item, service, own.metadata, plan.actions)
+            if failure is not None:
+                break
+        else:
+            raise Unsettled(f"still wants: {'; '.join(action.why for action in plan.actions)}")
+        if failure is None:
+            self._refused.pop(item, None)
+            yield from self._say(item, service, plan, None)
+            return Outcome("done", plan.after)
+        refusal = _refusal(failure)
+        if refusal is not None and (failure.status != 0 or self._queue.failures(item) >= WORTH_TELLING):
+            yield from self._say(item, service, plan, refusal)
+        return self._after(item, failure)
+
+    def _act(
+        self, item: Item, service: Service[Any, Any], owner: Meta, actions: Sequence[Action]
+    ) -> Generator[Request, bytes, ApiError | None]:
+        """Carry out actions in order, up to the first failure. All are counted from the start."""
+        requests = [self._request(service, item, action) for action in actions]
+        assumed = [self._assume(action) for action in actions]
+        failure = None
+        for action, request, assumption in zip(actions, requests, assumed, strict=True):
+            try:
+                if failure is None:
+                    failure = self._known_refusal(item, owner, request)
+                if failure is None:
+                    yield from self._carry_out(item, action, request)
+                    self._observer.acted(item, action)
+            except ApiError as error:
+                failure = error
+                self._observer.refused(item, error)
+                if _is_refusal(error):
+                    self._refused[item] = (owner.generation, _fingerprint(request), error)
+            finally:
+                if assumption is not None:
+                    self._store.withdraw(*assumption)
+        return failure
+
+    def _carry_out(self, item: Item, action: Action, request: Request) -> Generator[Request, bytes, None]:
+        kind = self._kinds.get(request.resource)
+        try:
+            answer = yield request
+        except ApiError as error:
+            if isinstance(action, Create) and error.reason == "AlreadyExists":
+                answer = yield _get(request)
+            elif isinstance(action, Delete) and error.status == 404:
+                if kind is not None and (known := self._store.heard(kind, request.key)) is not None:
+                    self._hear(item, lambda: self._store.remove(kind, request.key, known.metadata.resource_version))
+                return
+            else:
+                raise
+        if kind is not None and not (
+            isinstance(action, Delete) and msgspec.json.decode(answer).get("kind") == "Status"
+        ):
+            heard = self._store.decoder(kind)(answer)
+            self._hear(item, lambda: self._store.put(kind, heard))
+
+    def _say(
+        self, item: Item, service: Service[Any, Any], plan: Plan, failure: Condition | None
+    ) -> Generator[Request, bytes, None]:
+        """Store what the plan says, if it differs from what is stored. ``failure`` is why not all of it was done."""
+        own = self._store.heard(service.kind, item.key)
+        if not isinstance(own, Own) or (plan.status is None and failure is None):
+            return
+        stored = _decode_status(own.raw).status
+        said = [condition for condition in plan.conditions if failure is None or condition.type != failure.type]
+        needed = service.needed
+        if failure is not None:
+            said, needed = [*said, failure], (failure.type, *needed)
+        before = [c for c in stored.get("conditions", []) if isinstance(c, dict)]
+        if plan.status is None or not plan.conditions:
+            # Nothing could be planned: what was last known about single aspects stands, as old as it is.
+            known = {condition.type for condition in said}
+            said += [_stored(c) for c in before if c["type"] not in known | {"Ready", "Reconciling", "Stalled"}]
+        merged = conditions.merge(
+            before, conditions.summarise(said, needed), own.metadata.generation, self._clock().wall
+        )
+        wanted = {**(stored if plan.status is None or not plan.conditions else {}), **(plan.status or {})}
+        wanted |= {"observedGeneration": own.metadata.generation, "conditions": merged}
+        difference = merge_patch(stored, wanted)
+        if not difference:
+            return
+        body = {
+            "metadata": {"uid": own.metadata.uid, "resourceVersion": own.metadata.resource_version},
+            "status": difference,
+        }
+        path = service.resource.path(item.key.namespace, item.key.name, "status")
+        answer = yield Request(
+            service.name, "status", service.resource, item.key, "PATCH", path, _json(body), MERGE_PATCH
+        )
+        heard = self._store.decoder(service.kind)(answer)
+        self._hear(item, lambda: self._store.put(service.kind, heard))
+        self._observer.said(item, own.metadata, before, merged)
+
+    def _request(self, service: Service[Any, Any], item: Item, action: Action) -> Request:
+        """The request for an action, if the service declared that it may make it."""
+
+        def build(verb: Verb, key: Key, method: str, path: str, **rest: Any) -> Request:
+            needed = {"apply": {"create", "patch"}}.get(verb, {verb})
+            subresource = getattr(action, "subresource", "")
+            if not any(
+                w.resource == action.resource and w.subresource == subresource and needed <= set(w.verbs)
+                for w in service.writes
+            ):
+                raise UndeclaredWrite(f"{service.name} may not {verb} {action.resource.plural}/{subresource}")
+            return Request(service.name, verb, action.resource, key, method, path, **rest)
+
+        match action:
+            case Create(resource, manifest):
+                key = _key(manifest)
+                query = {"fieldManager": f"{ownership.MANAGER}/{service.name}", "fieldValidation": "Strict"}
+                return build("create", key, "POST", resource.path(key.namespace), body=_json(manifest), query=query)
+            case Apply(resource, manifest):
+                key = _key(manifest)
+                query = {
+                    "fieldManager": f"{ownership.MANAGER}/{service.name}",
+                    "fieldValidation": "Strict",
+                    "force": "true",
+                }
+                return build(
+                    "apply",
+                    key,
+                    "PATCH",
+                    resource.path(key.namespace, key.name),
+                    body=_json(manifest),
+                    content_type=APPLY,
+                    query=query,
+                )
+            case Patch(resource, key, uid, operations, subresource=subresource):
+                if resource == service.resource and not all(
+                    op["path"].startswith("/metadata/finalizers") for op in operations
+                ):
+                    raise UndeclaredWrite(f"{service.name} may write only finalizers and status of its own objects")
+                tested = [{"op": "test", "path": "/metadata/uid", "value": uid}, *operations]
+                return build(
+                    "patch",
+                    key,
+                    "PATCH",
+                    resource.path(key.namespace, key.name, subresource),
+                    body=_json(tested),
+                    content_type=JSON_PATCH,
+                    query={"fieldManager": f"{ownership.MANAGER}/{service.name}"},
+                )
+            case Delete(resource, key, uid, resource_version=resource_version):
+                preconditions = {"uid": uid} | ({"resourceVersion": resource_version} if resource_version else {})
+                options = {
+                    "apiVersion": "v1",
+                    "kind": "DeleteOptions",
+                    "preconditions": preconditions,
+                    "propagationPolicy": "Background",
+                }
+                return build("delete", key, "DELETE", resource.path(key.namespace, key.name), body=_json(options))
+
+    def _assume(self, action: Action) -> tuple[type[Any], Key] | None:
+        """Let a planned write count in the store, where that is a kind that somebody reads."""
+        kind = self._kinds.get(action.resource)
+        assumed: Stored | None = None
+        if isinstance(action, Create) and kind is not None:
+            assumed = self._store.decoder(kind)(_json(action.manifest))
+        elif isinstance(action, Patch):
+            assumed = action.assumed
+        if kind is None or assumed is None:
+            return None
+        self._store.assume(kind, assumed)
+        return kind, assumed.metadata.key
+
+    def _known_refusal(self, item: Item, owner: Meta, request: Request) -> ApiError | None:
+        generation, fingerprint, error = self._refused.get(item, (0, "", None))
+        if generation == owner.generation and fingerprint == _fingerprint(request):
+            return error
+        return None
+
+    def _after(self, item: Item, error: ApiError) -> Outcome:
+        if error.status in (404, 409, 410, 412):
+            return Outcome("conflict")
+        if _is_refusal(error):
+            return Outcome("refused")
+        return Outcome("backoff", error.retry_after)
+
+    def _hear(self, item: Item, change: Callable[[], None]) -> None:
+        """Enter the answer to our own write: it wakes everybody but the one who wrote, who looks again anyway."""
+        self._speaking = item
+        try:
+            change()
+        finally:
+            self._speaking = None
+
+    def _wake(self, kind: type[Any], old: Stored | None, new: Stored | None) -> None:
+        if old is not None and new is not None and _same(old, new):
+            return
+        due = self._clock().mono
+        for name, watch in self._watchers[kind]:
+            if watch and watch.sees and old is not None and new is not None and watch.sees(old) == watch.sees(new):
+                continue
+            if old is None and new is None:
+                keys: Iterable[Key] = self._store.shelf(self._services[name].kind).objects
+            elif watch is None:
+                keys = {(new or old).metadata.key}  # type: ignore[union-attr]
+            else:
+                keys = {
+                    key for value in (old, new) if value is not None for key in watch.keys(value, self._views[name])
+                }
+            for key in keys:
+                item = Item(name, key)
+                if item != self._speaking:
+                    if watch is None:
+                        self._queue.forget(item)
+                    self._queue.add(item, due)
+
+
+def merge_patch(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """The RFC 7386 patch that turns one object into the other; empty when they are equal."""
+    patch: dict[str, Any] = {field: None for field in stored if field not in wanted}
+    for field, value in wanted.items():
+        known = stored.get(field)
+        if isinstance(value, Mapping) and isinstance(known, Mapping):
+            if inner := merge_patch(known, value):
+                patch[field] = inner
+        elif field not in stored or known != value:
+            patch[field] = value
+    return patch
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+def _key(manifest: Mapping[str, Any]) -> Key:
+    return Key(manifest["metadata"].get("namespace", ""), manifest["metadata"]["name"])
+
+
+def _get(request: Request) -> Request:
+    path = request.resource.path(request.key.namespace, request.key.name)
+    return Request(request.service, "get", request.resource, request.key, "GET", path, content_type=JSON)
+
+
+def _fingerprint(request: Request) -> str:
+    return ownership.digest(f"{request.method} {request.path} {request.body!r}", 32)
+
+
+def _stored(condition: Mapping[str, Any]) -> Condition:
+    return Condition(condition["type"], condition["status"], condition.get("reason", ""), condition.get("message", ""))
+
+
+def _is_refusal(error: ApiError) -> bool:
+    """Whether a repetition would be refused again: it is invalid, or an admission webhook or policy says no."""
+    return error.status in (400, 422) or (error.status == 403 and "denied the request" in error.message)
+
+
+def _refusal(error: ApiError) -> Condition | None:
+    """What a user should know about a failed request; None when the next look will sort it out."""
+    if error.status in (404, 409, 410, 412):
+        return None
+    if _is_refusal(error):
+        return conditions.stalled(
+            "Refused",
+            f"The API server refuses what this object asks for: {error.message}. "
+            "Change the spec; nothing is retried before.",
+        )
+    if error.status == 403:
+        return Condition(
+            "Applied",
+            "False",
+            "Forbidden",
+            f"The API server forbids the write: {error.message}. "
+            "If it is a quota, raise it; if it is a missing right, install the current RBAC of vdcos.",
+        )
+    return Condition(
+        "Applied",
+        "False",
+        "ApiUnavailable",
+        f"The API server does not carry out the write ({error.reason}): {error.message}. "
+        "It is retried with growing pauses of up to a minute.",
+    )
+
+
+def _malformed(error: Exception) -> Condition:
+    return conditions.stalled(
+        "Malformed",
+        f"The stored object does not fit the schema: {error}. Correct it with kubectl edit; nothing is done before.",
+    )
+
+
+def _bug(error: Exception) -> Condition:
+    return Condition(
+        "Applied",
+        "False",
+        "InternalError",
+        f"vdcos failed on this object ({type(error).__name__}); other objects go on. "
+        "It is retried; please report it with the operator's log.",
+    )
+
+
+def _same(old: Stored, new: Stored) -> bool:
+    """Whether all that is stored of an object is equal but for its version."""
+    if isinstance(old, Own) or isinstance(new, Own):
+        return False
+    version = old.metadata.resource_version
+    metadata = msgspec.structs.replace(new.metadata, resource_version=version)
+    return old == msgspec.structs.replace(new, metadata=metadata)

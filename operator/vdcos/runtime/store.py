@@ -1,0 +1,264 @@
+"""The store: what the sources have told us, what we have just written, and indexes over both."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from vdcos import api
+from vdcos.core.objects import Index, Key, Meta, Object, Own, Total, Unreadable
+from vdcos.core.service import Service
+from vdcos.core.snapshot import UndeclaredRead
+
+T = TypeVar("T")
+Stored = Object | Own
+Listener = Callable[[type[Any], Stored | None, Stored | None], None]
+
+# How many deletions per kind are remembered, so that the late answer to a write cannot bring a deleted object back.
+TOMBSTONES = 4096
+
+
+class _OwnHeader(msgspec.Struct, frozen=True):
+    metadata: Meta
+
+
+_decode_header = msgspec.json.Decoder(_OwnHeader).decode
+
+
+def decoder(kind: type[Any]) -> Callable[[bytes], Stored]:
+    """How the API server's JSON becomes the stored form of a kind. The result raises msgspec.MsgspecError.
+
+    Of our own kinds the whole object is kept, as bytes; of a foreign one, the fields of its struct.
+    """
+    if issubclass(kind, Object):
+        decode: Callable[[bytes], Stored] = msgspec.json.Decoder(kind).decode
+        return decode
+    return lambda raw: Own(metadata=_decode_header(raw).metadata, raw=bytes(raw))
+
+
+def version(resource_version: str) -> int:
+    """A resource version as the number that Kubernetes 1.35 guarantees it to be; 0 for one that was never stored."""
+    return int(resource_version) if resource_version.isdigit() else 0
+
+
+class _Indexed:
+    """One index: keys and totals per value."""
+
+    def __init__(self, index: Index[Any]) -> None:
+        self.index = index
+        self.keys: dict[str, dict[Key, None]] = {}
+        self.amounts: dict[str, int] = {}
+
+    def replace(self, key: Key, old: Stored | None, new: Stored | None) -> None:
+        if old is not None:
+            for value in set(self.index.keys(old)):
+                self.amounts[value] -= self.index.amount(old)
+                self.keys[value].pop(key, None)
+                if not self.keys[value]:
+                    del self.keys[value], self.amounts[value]
+        if new is not None:
+            for value in set(self.index.keys(new)):
+                self.keys.setdefault(value, {})[key] = None
+                self.amounts[value] = self.amounts.get(value, 0) + self.index.amount(new)
+
+
+class _Shelf:
+    """One kind: objects as heard, writes of ours that are not confirmed yet, and why it cannot be read, if so."""
+
+    def __init__(self, kind: type[Any], indexes: list[_Indexed]) -> None:
+        self.kind = kind
+        self.decode = decoder(kind)
+        self.objects: dict[Key, Stored] = {}
+        self.assumed: dict[Key, Stored] = {}
+        self.removed: dict[Key, int] = {}
+        self.indexes = indexes
+        self.synced = False
+        self.why: Unreadable | None = None
+
+    def view(self, key: Key) -> Stored | None:
+        return self.assumed.get(key) or self.objects.get(key)
+
+    def change(self, key: Key, heard: Stored | None, assumed: Stored | None) -> None:
+        old = self.view(key)
+        for table, value in ((self.objects, heard), (self.assumed, assumed)):
+            if value is None:
+                table.pop(key, None)
+            else:
+                table[key] = value
+        new = self.view(key)
+        if old is not new:
+            for indexed in self.indexes:
+                indexed.replace(key, old, new)
+
+
+class Store:
+    """Values are replaced and never mutated, so a reader needs no copy.
+
+    ``kinds`` are foreign structs and the models of our own kinds. Of two versions of an object the newer one stands,
+    whichever path it came by: a watch, a list, or the answer to a write.
+    """
+
+    def __init__(self, kinds: Iterable[type[Any]], indexes: Iterable[Index[Any]] = ()) -> None:
+        self._indexed = {index: _Indexed(index) for index in indexes}
+        self._shelves = {
+            kind: _Shelf(kind, [held for index, held in self._indexed.items() if index.kind is kind]) for kind in kinds
+        }
+        self._listeners: list[Listener] = []
+        self._parsed: dict[tuple[type[Any], Key], tuple[str, Any]] = {}
+
+    @property
+    def kinds(self) -> tuple[type[Any], ...]:
+        return tuple(self._shelves)
+
+    def subscribe(self, listener: Listener) -> None:
+        """Call ``listener(kind, old, new)`` after every change that was heard; with two None when a whole kind
+        appeared or became unreadable."""
+        self._listeners.append(listener)
+
+    # What sources say
+
+    def decoder(self, kind: type[Any]) -> Callable[[bytes], Stored]:
+        return self._shelves[kind].decode
+
+    def put(self, kind: type[Any], heard: Stored) -> None:
+        """An object was heard of. An older version than the stored one, or than its deletion, changes nothing."""
+        shelf, key = self._shelves[kind], heard.metadata.key
+        known, new = shelf.objects.get(key), version(heard.metadata.resource_version)
+        if new <= shelf.removed.get(key, -1):
+            return
+        if known is not None and new <= version(known.metadata.resource_version):
+            return
+        shelf.change(key, heard, None)
+        self._tell(kind, known, heard)
+
+    def remove(self, kind: type[Any], key: Key, resource_version: str) -> None:
+        """An object's deletion was heard of, at this version. A namesake created later stays."""
+        shelf = self._shelves[kind]
+        known, gone = shelf.objects.get(key), version(resource_version)
+        shelf.removed[key] = max(gone, shelf.removed.pop(key, 0))
+        if len(shelf.removed) > TOMBSTONES:
+            del shelf.removed[next(iter(shelf.removed))]
+        if known is None or version(known.metadata.resource_version) > gone:
+            return
+        shelf.change(key, None, None)
+        self._parsed.pop((kind, key), None)
+        self._tell(kind, known, None)
+
+    def replace(self, kind: type[Any], listed: Iterable[Stored], resource_version: str) -> None:
+        """A complete list was heard, taken at this version. What it lacks was deleted unseen, unless it is newer."""
+        shelf = self._shelves[kind]
+        appeared = shelf.why is not None
+        shelf.why, shelf.synced = None, True
+        present = set()
+        for heard in listed:
+            present.add(heard.metadata.key)
+            self.put(kind, heard)
+        for key in [key for key in shelf.objects if key not in present]:
+            self.remove(kind, key, resource_version)
+        if appeared:
+            self._tell(kind, None, None)
+
+    def unavailable(self, kind: type[Any], why: str) -> None:
+        """The kind cannot be read at all: its API is not installed, or not allowed to us."""
+        shelf = self._shelves[kind]
+        was, shelf.why, shelf.synced = shelf.why, Unreadable(why), False
+        for key, known in list(shelf.objects.items()):
+            shelf.change(key, None, None)
+            self._tell(kind, known, None)
+        if was != shelf.why:
+            self._tell(kind, None, None)
+
+    def known(self, kind: type[Any]) -> bool:
+        """Whether the kind was listed, or is known to be unavailable: the barrier before the first plan."""
+        shelf = self._shelves[kind]
+        return shelf.synced or shelf.why is not None
+
+    # What the engine does
+
+    def assume(self, kind: type[Any], planned: Stored) -> None:
+        """Count a write that is about to be made, until it is confirmed or withdrawn."""
+        shelf, key = self._shelves[kind], planned.metadata.key
+        shelf.change(key, shelf.objects.get(key), planned)
+
+    def withdraw(self, kind: type[Any], key: Key) -> None:
+        """An assumed write did not happen, or nobody knows."""
+        shelf = self._shelves[kind]
+        shelf.change(key, shelf.objects.get(key), None)
+
+    def heard(self, kind: type[Any], key: Key) -> Stored | None:
+        """The object as the API server last gave it to us, without assumptions."""
+        return self._shelves[kind].objects.get(key)
+
+    def parse(self, kind: type[T], own: Own) -> T:
+        """One of our own objects as its model. Raises api.InvalidObject. The last version of each is kept where
+        many plans read it (cluster-scoped kinds)."""
+        key, stamp = own.metadata.key, f"{own.metadata.uid}/{own.metadata.resource_version}"
+        if key.namespace:
+            return api.parse(kind, own.raw)  # type: ignore[type-var]
+        held = self._parsed.get((kind, key))
+        if held is None or held[0] != stamp:
+            held = self._parsed[kind, key] = (stamp, api.parse(kind, own.raw))  # type: ignore[type-var]
+        parsed: T = held[1]
+        return parsed
+
+    # What snapshots read
+
+    def shelf(self, kind: type[Any]) -> _Shelf:
+        return self._shelves[kind]
+
+    def indexed(self, index: Index[Any]) -> _Indexed:
+        return self._indexed[index]
+
+    def _tell(self, kind: type[Any], old: Stored | None, new: Stored | None) -> None:
+        for listener in self._listeners:
+            listener(kind, old, new)
+
+
+class View:
+    """A service's window on the store (a ``core.snapshot.Snapshot``): it sees what it declared, and nothing else."""
+
+    def __init__(self, store: Store, service: Service[Any, Any]) -> None:
+        self._store = store
+        self._service = service.name
+        self._kinds = {service.kind, *(watch.kind for watch in service.watches)}
+        self._indexes = set(service.indexes)
+
+    def get(self, kind: type[T], key: Key) -> T | Unreadable | None:
+        shelf = self._shelf(kind)
+        if shelf.why is not None:
+            return shelf.why
+        held = shelf.view(key)
+        if not isinstance(held, Own):
+            return held  # type: ignore[return-value]
+        try:
+            return self._store.parse(kind, held)
+        except api.InvalidObject as error:
+            return Unreadable(f"{shelf.kind.__name__} {key} is malformed: {error}")
+
+    def all(self, kind: type[T]) -> Sequence[Any]:
+        shelf = self._shelf(kind)
+        return [held for key in sorted({**shelf.objects, **shelf.assumed}) if (held := shelf.view(key)) is not None]
+
+    def by(self, index: Index[T], value: str) -> Sequence[T]:
+        shelf = self._shelf(index.kind)
+        return [shelf.view(key) for key in self.keys(index, value)]  # type: ignore[misc]
+
+    def keys(self, index: Index[T], value: str) -> Sequence[Key]:
+        return sorted(self._index(index).keys.get(value, ()))
+
+    def total(self, index: Index[T], value: str) -> Total:
+        indexed = self._index(index)
+        return Total(len(indexed.keys.get(value, ())), indexed.amounts.get(value, 0))
+
+    def missing(self, kind: type[Any]) -> Unreadable | None:
+        return self._shelf(kind).why
+
+    def _shelf(self, kind: type[Any]) -> _Shelf:
+        if kind not in self._kinds:
+            raise UndeclaredRead(f"{self._service} reads {kind.__name__} and does not declare it in watches")
+        return self._store.shelf(kind)
+
+    def _index(self, index: Index[Any]) -> _Indexed:
+        if index not in self._indexes:
+            raise UndeclaredRead(f"{self._service} reads an index of {index.kind.__name__} that it does not declare")
+        return self._store.indexed(index)

@@ -1,0 +1,147 @@
+"""The store: the newer version stands, whatever path it came by, and indexes always tell the truth."""
+
+from typing import Any, ClassVar
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vdcos.core.objects import Index, Key, Meta, Object, Resource, Total, Unreadable
+from vdcos.runtime.store import Store, version
+
+
+class Box(Object, frozen=True, kw_only=True):
+    resource: ClassVar[Resource] = Resource("test.dev", "v1", "boxes", "Box")
+    shelf: str = ""
+    weight: int = 0
+
+
+BY_SHELF: Index[Box] = Index(Box, lambda box: [box.shelf] if box.shelf else [], lambda box: box.weight)
+
+
+def box(name: str, rv: int, shelf: str = "", weight: int = 0, uid: str = "u") -> Box:
+    return Box(metadata=Meta(name=name, namespace="ns", uid=uid, resource_version=str(rv)), shelf=shelf, weight=weight)
+
+
+class Recorder:
+    def __init__(self, store: Store) -> None:
+        self.told: list[tuple[str, str]] = []
+        store.subscribe(self)
+
+    def __call__(self, kind: type[Any], old: Any, new: Any) -> None:
+        self.told.append((old.metadata.resource_version if old else "-", new.metadata.resource_version if new else "-"))
+
+
+@pytest.fixture
+def store() -> Store:
+    return Store([Box], [BY_SHELF])
+
+
+def test_an_older_version_changes_nothing_and_tells_nobody(store: Store) -> None:
+    recorder = Recorder(store)
+    store.put(Box, box("a", 5, "top"))
+    store.put(Box, box("a", 4, "bottom"))
+    store.put(Box, box("a", 5, "bottom"))
+    assert store.heard(Box, Key("ns", "a")) == box("a", 5, "top")
+    assert recorder.told == [("-", "5")]
+
+
+def test_a_late_answer_does_not_bring_a_deleted_object_back(store: Store) -> None:
+    store.put(Box, box("a", 5))
+    store.remove(Box, Key("ns", "a"), "7")
+    store.put(Box, box("a", 6))
+    assert store.heard(Box, Key("ns", "a")) is None
+    store.put(Box, box("a", 8, uid="other"))
+    assert store.heard(Box, Key("ns", "a")) is not None
+
+
+def test_a_late_deletion_does_not_remove_the_namesake_that_came_after(store: Store) -> None:
+    store.put(Box, box("a", 9, uid="second"))
+    store.remove(Box, Key("ns", "a"), "7")
+    assert store.heard(Box, Key("ns", "a")) is not None
+
+
+def test_a_list_removes_what_it_lacks_but_not_what_is_newer_than_itself(store: Store) -> None:
+    recorder = Recorder(store)
+    store.put(Box, box("deleted-unseen", 3))
+    store.put(Box, box("created-after-the-list", 12))
+    store.replace(Box, [box("kept", 4)], "10")
+    assert store.heard(Box, Key("ns", "deleted-unseen")) is None
+    assert store.heard(Box, Key("ns", "created-after-the-list")) is not None
+    assert store.heard(Box, Key("ns", "kept")) is not None
+    assert ("3", "-") in recorder.told
+
+
+def test_a_kind_is_known_when_listed_or_unavailable(store: Store) -> None:
+    recorder = Recorder(store)
+    assert not store.known(Box)
+    store.unavailable(Box, "not installed")
+    assert store.known(Box)
+    assert store.shelf(Box).why == Unreadable("not installed")
+    store.unavailable(Box, "not installed")
+    store.replace(Box, [], "1")
+    assert store.known(Box)
+    assert store.shelf(Box).why is None
+    assert recorder.told == [("-", "-"), ("-", "-")], "told once when it went and once when it came"
+
+
+def test_an_assumed_write_counts_until_it_is_withdrawn(store: Store) -> None:
+    store.put(Box, box("a", 1, "top", 10))
+    store.assume(Box, box("b", 0, "top", 5))
+    assert store.indexed(BY_SHELF).amounts == {"top": 15}
+    assert store.heard(Box, Key("ns", "b")) is None, "heard is what the API server said"
+    store.withdraw(Box, Key("ns", "b"))
+    assert store.indexed(BY_SHELF).amounts == {"top": 10}
+
+
+def test_an_assumption_ends_when_the_write_is_heard_of(store: Store) -> None:
+    store.assume(Box, box("b", 0, "top", 5))
+    store.put(Box, box("b", 3, "top", 6))
+    store.withdraw(Box, Key("ns", "b"))
+    assert store.indexed(BY_SHELF).amounts == {"top": 6}
+
+
+@pytest.mark.parametrize("text, number", [("17", 17), ("", 0), ("assumed", 0)])
+def test_versions_are_numbers(text: str, number: int) -> None:
+    assert version(text) == number
+
+
+step = st.tuples(
+    st.sampled_from(["put", "remove", "assume", "withdraw", "replace"]),
+    st.sampled_from("abc"),
+    st.integers(1, 30),
+    st.sampled_from(["", "top", "bottom"]),
+    st.integers(0, 9),
+)
+
+
+@given(st.lists(step, max_size=40))
+def test_totals_equal_a_count_by_hand(steps: list[tuple[str, str, int, str, int]]) -> None:
+    store = Store([Box], [BY_SHELF])
+    for what, name, rv, shelf, weight in steps:
+        match what:
+            case "put":
+                store.put(Box, box(name, rv, shelf, weight))
+            case "remove":
+                store.remove(Box, Key("ns", name), str(rv))
+            case "assume":
+                store.assume(Box, box(name, 0, shelf, weight))
+            case "withdraw":
+                store.withdraw(Box, Key("ns", name))
+            case "replace":
+                store.replace(Box, [box(name, rv, shelf, weight)], str(rv))
+        held = store.shelf(Box)
+        seen = [value for name in "abc" if (value := held.view(Key("ns", name))) is not None]
+        for value in ("top", "bottom"):
+            inside = [each for each in seen if each.shelf == value]
+            indexed = store.indexed(BY_SHELF)
+            total = Total(len(indexed.keys.get(value, ())), indexed.amounts.get(value, 0))
+            assert total == Total(len(inside), sum(each.weight for each in inside))
+
+
+def test_a_struct_keeps_only_the_fields_it_names(store: Store) -> None:
+    raw = msgspec.json.encode(
+        {"metadata": {"name": "a", "managedFields": [{"manager": "x"}]}, "shelf": "top", "other": [1, 2]}
+    )
+    assert store.decoder(Box)(raw) == Box(metadata=Meta(name="a"), shelf="top")
