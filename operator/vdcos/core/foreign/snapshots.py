@@ -1,0 +1,14 @@
+"""What we read of the CSI snapshotter (snapshot.storage.k8s.io/v1)."""
+
+from typing import ClassVar
+
+from vdcos.core.objects import Object, Resource
+
+
+class VolumeSnapshotClass(Object, frozen=True):
+    """That a CSI driver can take snapshots, and how."""
+
+    resource: ClassVar[Resource] = Resource(
+        "snapshot.storage.k8s.io", "v1", "volumesnapshotclasses", "VolumeSnapshotClass", namespaced=False
+    )
+    driver: str = ""
