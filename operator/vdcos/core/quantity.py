@@ -4,7 +4,7 @@ import re
 from decimal import Decimal
 from typing import Any
 
-PATTERN = re.compile(r"^([0-9]+(?:\.[0-9]+)?)(Ki|Mi|Gi|Ti|Pi|Ei|m|k|M|G|T|P|E)?$")
+PATTERN = re.compile(r"([0-9]+(?:\.[0-9]+)?)(Ki|Mi|Gi|Ti|Pi|Ei|m|k|M|G|T|P|E)?")
 _FACTORS: dict[str | None, Decimal] = {
     None: Decimal(1),
     "m": Decimal("0.001"),
@@ -18,7 +18,7 @@ def parse(text: str | int) -> Decimal:
 
     Raises ValueError.
     """
-    match = PATTERN.match(str(text))
+    match = PATTERN.fullmatch(str(text))
     if not match or not str(text).isascii():
         raise ValueError(f"{text!r} is not a quantity: write for example 10Gi, 512Mi or 2")
     return Decimal(match[1]) * _FACTORS[match[2]]

@@ -143,7 +143,8 @@ class Engine:
             yield from self._say(item, service, plan, None)
             return Outcome("done", plan.after)
         refusal = _refusal(failure)
-        if refusal is not None and (failure.status != 0 or self._queue.failures(item) >= WORTH_TELLING):
+        passing = failure.status in (0, 429) or failure.status >= 500
+        if refusal is not None and (not passing or self._queue.failures(item) >= WORTH_TELLING):
             yield from self._say(item, service, plan, refusal)
         return self._after(item, failure)
 

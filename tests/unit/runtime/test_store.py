@@ -132,11 +132,11 @@ def test_totals_equal_a_count_by_hand(steps: list[tuple[str, str, int, str, int]
             case "replace":
                 store.replace(Box, [box(name, rv, shelf, weight)], str(rv))
         held = store.shelf(Box)
-        seen = [value for name in "abc" if (value := held.view(Key("ns", name))) is not None]
+        seen = [box_ for name in "abc" if isinstance(box_ := held.view(Key("ns", name)), Box)]
+        indexed = store.indexed(BY_SHELF)
         for value in ("top", "bottom"):
             inside = [each for each in seen if each.shelf == value]
-            indexed = store.indexed(BY_SHELF)
-            total = Total(len(indexed.keys.get(value, ())), indexed.amounts.get(value, 0))
+            total = Total(len(indexed.keys.get(value, {})), indexed.amounts.get(value, 0))
             assert total == Total(len(inside), sum(each.weight for each in inside))
 
 

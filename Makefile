@@ -1,0 +1,56 @@
+# Everything a newcomer types. `make help` lists it.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+# Programs started from here find the project's own interpreter and tools first.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test lint format gen verify unit devcluster scale build clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  Options of run: ONCE=1 (exit when converged), CLUSTER=current (use the kubeconfig's cluster), HOSTS=4"
+
+install: $(VENV)/.installed ## Install what the project needs into .venv, from the hash-pinned lock
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("vdcos needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 ...")'
+	@echo "Installing the locked Python packages into $(VENV) (once, about a minute)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+run: install ## Bring up a virtual datacenter and show it
+	@$(BIN)/python -m devcluster.run --hosts $(or $(HOSTS),4) --cluster $(or $(CLUSTER),devcluster) $(if $(ONCE),--once)
+
+test: install ## Run everything that must hold before a change lands
+	@$(BIN)/python tests/run.py
+
+lint: install ## Lint, format check, types and import contracts only
+	@$(BIN)/python tests/run.py lint format types imports
+
+unit: install ## Unit and property tests only
+	@$(BIN)/python tests/run.py unit
+
+devcluster: install ## Integration tests against a real control plane only
+	@$(BIN)/python tests/run.py devcluster
+
+scale: install ## 500 VMs on 20 hosts, with the figures (minutes)
+	@$(BIN)/python tests/run.py scale
+
+build: install ## Build the devcluster's control plane from Go modules (once)
+	@$(BIN)/python -m devcluster build
+
+format: install ## Format the Python sources
+	@$(BIN)/ruff format --quiet . && $(BIN)/ruff check --quiet --fix .
+
+gen: install ## Generate CRDs, RBAC and the API reference from the models and services
+	@$(BIN)/vdcos gen
+
+verify: install ## Check that generated files are current
+	@$(BIN)/vdcos gen --check
+
+clean: ## Remove the virtual environment and caches of this checkout
+	@rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage

@@ -1,0 +1,464 @@
+"""The engine, with a toy vService (a Datastore wants one Box) and a scripted API server."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import pytest
+
+from vdcos import api
+from vdcos.core import conditions, drift, kinds, ownership
+from vdcos.core.objects import Index, Key, Meta, Object, Resource
+from vdcos.core.plan import Action, Create, Delete, Instant, Patch, Plan
+from vdcos.core.service import Watch, Write
+from vdcos.core.snapshot import Snapshot, UndeclaredRead
+from vdcos.runtime.engine import Engine, Outcome, UndeclaredWrite, merge_patch
+from vdcos.runtime.queue import Item, Queue
+from vdcos.runtime.requests import ApiError, Request
+from vdcos.runtime.store import Store
+
+KEY = Key("", "fast")
+ITEM = Item("toy", KEY)
+
+
+class Box(Object, frozen=True, kw_only=True):
+    resource: ClassVar[Resource] = Resource("test.dev", "v1", "boxes", "Box", namespaced=False)
+    weight: int = 0
+    ready: bool = False
+
+
+class Undeclared(Object, frozen=True, kw_only=True):
+    resource: ClassVar[Resource] = Resource("test.dev", "v1", "others", "Other", namespaced=False)
+
+
+BOXES: Index[Box] = Index(Box, lambda box: ["all"], lambda box: box.weight)
+
+
+@dataclass
+class Toy:
+    """Wants a Box of its own name; the test may replace its plan."""
+
+    name: str = "toy"
+    resource: Resource = kinds.DATASTORE
+    kind: type[api.Datastore] = api.Datastore
+    needed: tuple[str, ...] = ("BoxReady",)
+    watches: tuple[Watch[Any], ...] = (
+        Watch(Box, lambda box, world: [box.metadata.key], sees=lambda box: (box.weight, box.ready)),
+    )
+    indexes: tuple[Index[Any], ...] = (BOXES,)
+    writes: tuple[Write, ...] = (
+        Write(Box.resource, ("create", "patch", "delete")),
+        Write(kinds.DATASTORE, ("patch",)),
+    )
+    override: Callable[[api.Datastore, Box | None], Plan] | None = None
+    totals: list[int] = field(default_factory=list)
+
+    def observe(self, key: Key, world: Snapshot) -> Box | None:
+        box = world.get(Box, key)
+        assert box is None or isinstance(box, Box)
+        self.totals.append(world.total(BOXES, "all").amount)
+        return box
+
+    def plan(self, cr: api.Datastore, seen: Box | None, now: Instant) -> Plan:
+        if self.override is not None:
+            return self.override(cr, seen)
+        if seen is None:
+            return Plan((Create(Box.resource, box_manifest(), "there is no box"),))
+        said = (
+            conditions.true("BoxReady", "Ready")
+            if seen.ready
+            else conditions.false("BoxReady", "Waiting", "the box is not ready")
+        )
+        return Plan(conditions=(said,), status={"disks": 1}, after=30.0)
+
+
+def box_manifest(weight: int = 7) -> dict[str, Any]:
+    return {"apiVersion": "test.dev/v1", "kind": "Box", "metadata": {"name": "fast"}, "weight": weight}
+
+
+class Watcher:
+    """An Observer that remembers."""
+
+    def __init__(self) -> None:
+        self.log: list[str] = []
+
+    def acted(self, item: Item, action: Action) -> None:
+        self.log.append(f"acted {type(action).__name__}")
+
+    def said(
+        self, item: Item, owner: Meta, before: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]]
+    ) -> None:
+        self.log.append("said")
+
+    def refused(self, item: Item, error: ApiError) -> None:
+        self.log.append(f"refused {error.status}")
+
+    def bug(self, item: Item, error: Exception) -> None:
+        self.log.append(f"bug {type(error).__name__}")
+
+
+class Server:
+    """Answers requests from a dictionary of objects, and can be told to fail."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, dict[str, Any]] = {}
+        self.version = 100
+        self.fail: dict[str, list[ApiError]] = {}
+        self.requests: list[Request] = []
+
+    def stamp(self, stored: dict[str, Any]) -> dict[str, Any]:
+        self.version += 1
+        stored["metadata"] = {**stored["metadata"], "resourceVersion": str(self.version)}
+        stored["metadata"].setdefault("uid", f"uid-{self.version}")
+        return stored
+
+    def answer(self, request: Request) -> bytes:
+        self.requests.append(request)
+        if errors := self.fail.get(request.verb):
+            raise errors.pop(0)
+        body = json.loads(request.body or b"null")
+        name = f"{request.resource.plural}/{request.key.name}"
+        match request.verb:
+            case "create" if name in self.objects:
+                raise ApiError(409, "AlreadyExists", "exists")
+            case "create" | "apply":
+                self.objects[name] = self.stamp({**self.objects.get(name, {}), **body})
+            case "status":
+                stored = self.objects[name]
+                assert body["metadata"]["resourceVersion"] == stored["metadata"]["resourceVersion"]
+                status = {**stored.get("status", {}), **body["status"]}
+                self.objects[name] = self.stamp(
+                    {**stored, "status": {k: v for k, v in status.items() if v is not None}}
+                )
+            case "delete":
+                del self.objects[name]
+                return b'{"kind":"Status"}'
+            case "get" if name not in self.objects:
+                raise ApiError(404, "NotFound", "no such object")
+        return json.dumps(self.objects[name]).encode()
+
+
+class Bench:
+    """A toy, an engine over it, and a server; the clock is a number."""
+
+    def __init__(self) -> None:
+        self.toy, self.server, self.watcher, self.queue = Toy(), Server(), Watcher(), Queue()
+        self.now = 1_000_000.0
+        self.store = Store([api.Datastore, Box], [BOXES])
+        self.engine = Engine([self.toy], self.store, self.queue, self.watcher, lambda: Instant(self.now, self.now))
+        self.store.replace(Box, [], "1")
+        self.declare({"storageClassName": "ceph"})
+
+    def declare(self, spec: dict[str, Any], generation: int = 1) -> None:
+        name = "datastores/fast"
+        stored = self.server.objects.get(name, {})
+        meta = {**stored.get("metadata", {"uid": "own"}), "name": "fast", "generation": generation}
+        declared = {"apiVersion": "vdcos.dev/v1alpha1", "kind": "Datastore", "metadata": meta, "spec": spec}
+        self.server.objects[name] = self.server.stamp({**stored, **declared})
+        self.hear()
+
+    def hear(self) -> None:
+        """The watches catch up."""
+        for name, stored in self.server.objects.items():
+            kind = api.Datastore if name.startswith("datastores") else Box
+            self.store.put(kind, self.store.decoder(kind)(json.dumps(stored).encode()))
+
+    def look(self) -> Outcome:
+        """Drive one conversation to its end."""
+        conversation = self.engine.reconcile(ITEM)
+        try:
+            request = next(conversation)
+            while True:
+                try:
+                    answer = self.server.answer(request)
+                except ApiError as error:
+                    request = conversation.throw(error)
+                else:
+                    request = conversation.send(answer)
+        except StopIteration as end:
+            outcome = end.value
+            assert isinstance(outcome, Outcome)
+            return outcome
+
+    @property
+    def status(self) -> dict[str, Any]:
+        status: dict[str, Any] = self.server.objects["datastores/fast"].get("status", {})
+        return status
+
+    def condition(self, kind: str) -> dict[str, Any]:
+        return next(c for c in self.status["conditions"] if c["type"] == kind)
+
+    @property
+    def verbs(self) -> list[str]:
+        verbs = [request.verb for request in self.server.requests]
+        self.server.requests.clear()
+        return [str(verb) for verb in verbs]
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+def test_a_new_object_costs_its_child_and_one_status(bench: Bench) -> None:
+    assert bench.look() == Outcome("done", 30.0)
+    assert bench.verbs == ["create", "status"]
+    assert bench.status["disks"] == 1
+    assert bench.status["observedGeneration"] == 1
+    ready = bench.condition("Ready")
+    assert (ready["status"], ready["reason"], ready["message"]) == ("False", "Waiting", "the box is not ready")
+    assert bench.condition("Reconciling")["status"] == "True"
+    assert bench.watcher.log == ["acted Create", "said"]
+
+
+def test_nothing_changed_nothing_written(bench: Bench) -> None:
+    bench.look()
+    bench.server.requests.clear()
+    for _ in range(3):
+        bench.hear()
+        assert bench.look() == Outcome("done", 30.0)
+    assert bench.verbs == []
+
+
+def test_a_transition_costs_one_write_and_moves_its_time(bench: Bench) -> None:
+    bench.look()
+    before = bench.condition("BoxReady")["lastTransitionTime"]
+    bench.now += 60
+    bench.server.objects["boxes/fast"]["ready"] = True
+    bench.server.stamp(bench.server.objects["boxes/fast"])
+    bench.hear()
+    bench.server.requests.clear()
+    bench.look()
+    assert bench.verbs == ["status"]
+    assert bench.condition("Ready")["status"] == "True"
+    assert bench.condition("BoxReady")["lastTransitionTime"] > before
+    assert [c["type"] for c in bench.status["conditions"]] == ["Ready", "BoxReady"], "Reconciling went"
+
+
+def test_a_new_generation_is_observed_even_if_nothing_else_changed(bench: Bench) -> None:
+    bench.look()
+    before = bench.condition("BoxReady")
+    bench.now += 60
+    bench.declare({"storageClassName": "ceph", "maintenance": True}, generation=2)
+    bench.look()
+    after = bench.condition("BoxReady")
+    assert bench.status["observedGeneration"] == 2
+    assert after["observedGeneration"] == 2
+    assert after["lastTransitionTime"] == before["lastTransitionTime"]
+
+
+def test_a_planned_write_counts_before_it_is_answered(bench: Bench) -> None:
+    conversation = bench.engine.reconcile(ITEM)
+    request = next(conversation)
+    assert request.verb == "create"
+    assert bench.store.indexed(BOXES).amounts == {"all": 7}
+    with pytest.raises(StopIteration):
+        conversation.throw(ApiError(500, "InternalError", "boom"))
+    assert bench.store.indexed(BOXES).amounts == {}
+
+
+def test_a_child_that_exists_already_is_read_not_created_again(bench: Bench) -> None:
+    bench.server.objects["boxes/fast"] = bench.server.stamp({**box_manifest(3), "ready": True})
+    assert bench.look().result == "done"
+    assert bench.verbs == ["create", "get", "status"]
+    assert bench.condition("Ready")["status"] == "True"
+
+
+@pytest.mark.parametrize(
+    "error, result, ready, says",
+    [
+        (ApiError(409, "Conflict", "changed"), "conflict", None, ""),
+        (ApiError(410, "Gone", "gone"), "conflict", None, ""),
+        (ApiError(429, "TooManyRequests", "slow down", 2.0), "backoff", None, ""),
+        (ApiError(500, "InternalError", "boom"), "backoff", None, ""),
+        (ApiError(0, "Timeout", "no answer"), "backoff", None, ""),
+        (ApiError(422, "Invalid", "weight: too heavy"), "refused", "False", "weight: too heavy"),
+        (ApiError(403, "Forbidden", 'admission webhook "x" denied the request: no'), "refused", "False", "no"),
+        (ApiError(403, "Forbidden", "exceeded quota: disks"), "backoff", "False", "If it is a quota, raise it"),
+    ],
+)
+def test_errors_have_one_place_and_users_are_told(
+    bench: Bench, error: ApiError, result: str, ready: str | None, says: str
+) -> None:
+    bench.server.fail["create"] = [error]
+    outcome = bench.look()
+    assert outcome.result == result
+    assert outcome.after == error.retry_after
+    if ready is None:
+        assert bench.status == {}
+    else:
+        assert bench.condition("Ready")["status"] == ready
+        assert says in bench.condition("Ready")["message"]
+        assert any(c["type"] == "Stalled" for c in bench.status["conditions"]) == (result == "refused")
+    # Once the cause is gone, so is every trace of it.
+    bench.declare({"storageClassName": "ceph"}, generation=2)
+    assert bench.look().result == "done"
+    assert bench.condition("Ready")["reason"] == "Waiting"
+    assert {c["type"] for c in bench.status["conditions"]} == {"Ready", "Reconciling", "BoxReady"}
+
+
+@pytest.mark.parametrize("status", [0, 429, 500])
+def test_trouble_is_told_only_when_it_lasts(bench: Bench, status: int) -> None:
+    bench.server.fail["create"] = [ApiError(status, "Trouble", "boom")]
+    for _ in range(5):
+        bench.queue.failed(ITEM, bench.now)
+    bench.look()
+    assert bench.condition("Ready")["reason"] == "ApiUnavailable"
+
+
+def test_what_was_refused_is_not_repeated_until_somebody_changes_something(bench: Bench) -> None:
+    bench.server.fail["create"] = [ApiError(422, "Invalid", "weight: too heavy")]
+    bench.look()
+    assert bench.verbs == ["create", "status"]
+    assert bench.look().result == "refused"
+    assert bench.verbs == [], "the same request for the same generation"
+    bench.declare({"storageClassName": "ceph", "maintenance": True}, generation=2)
+    assert bench.look().result == "done"
+    assert bench.verbs[0] == "create"
+
+
+def test_a_malformed_object_is_stalled_with_the_field(bench: Bench) -> None:
+    bench.declare({"storageClassName": 7})
+    assert bench.look().result == "refused"
+    stalled = bench.condition("Stalled")
+    assert (stalled["reason"], bench.condition("Ready")["status"]) == ("Malformed", "False")
+    assert "spec.storageClassName" in stalled["message"]
+    bench.server.requests.clear()
+    bench.look()
+    assert bench.verbs == []
+
+
+def test_a_bug_is_counted_told_and_keeps_what_was_known(bench: Bench) -> None:
+    bench.look()
+
+    def broken(cr: api.Datastore, seen: Box | None) -> Plan:
+        raise ZeroDivisionError
+
+    bench.toy.override = broken
+    assert bench.look() == Outcome("bug")
+    assert "bug ZeroDivisionError" in bench.watcher.log
+    assert bench.condition("Ready")["reason"] == "InternalError"
+    assert bench.condition("BoxReady")["reason"] == "Waiting"
+    assert bench.status["disks"] == 1
+    bench.toy.override = None
+    bench.look()
+    assert bench.condition("Ready")["reason"] == "Waiting"
+
+
+def test_a_plan_that_never_settles_is_a_bug(bench: Bench) -> None:
+    bench.toy.override = lambda cr, seen: Plan((Create(Box.resource, box_manifest(), "again"),))
+    assert bench.look().result == "bug"
+    assert bench.watcher.log.count("bug Unsettled") == 1
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        Create(Undeclared.resource, {"metadata": {"name": "x"}}, "not declared"),
+        Patch(
+            kinds.DATASTORE, KEY, "own", ({"op": "add", "path": "/spec/maintenance", "value": True},), "users own it"
+        ),
+        Patch(kinds.DATASTORE, KEY, "own", ({"op": "remove", "path": "/metadata/labels"},), "users own them"),
+        Patch(Box.resource, KEY, "u", (), "not this subresource", subresource="scale"),
+    ],
+)
+def test_a_write_that_was_not_declared_never_leaves(bench: Bench, action: Action) -> None:
+    bench.toy.override = lambda cr, seen: Plan((action,))
+    assert bench.look().result == "bug"
+    assert f"bug {UndeclaredWrite.__name__}" in bench.watcher.log
+    assert set(bench.verbs) <= {"status"}
+
+
+def test_finalizers_of_own_objects_may_be_written_under_their_uid(bench: Bench) -> None:
+    operations = ({"op": "add", "path": "/metadata/finalizers", "value": ["vdcos.dev/in-use"]},)
+    plans = iter([Plan((Patch(kinds.DATASTORE, KEY, "own", operations, "in use"),)), Plan()])
+    bench.toy.override = lambda cr, seen: next(plans)
+    assert bench.look().result == "done"
+    sent = json.loads(bench.server.requests[0].body or b"")
+    assert sent[0] == {"op": "test", "path": "/metadata/uid", "value": "own"}
+
+
+def test_deletions_carry_their_preconditions_and_tolerate_that_it_is_gone(bench: Bench) -> None:
+    bench.look()
+    stored = bench.store.heard(Box, KEY)
+    assert stored is not None
+    delete = Delete(Box.resource, KEY, stored.metadata.uid, "not wanted", stored.metadata.resource_version)
+    bench.toy.override = lambda cr, seen: Plan((delete,)) if seen else Plan()
+    bench.server.fail["delete"] = [ApiError(404, "NotFound", "gone")]
+    bench.server.requests.clear()
+    assert bench.look().result == "done"
+    options = json.loads(bench.server.requests[0].body or b"")
+    assert options["preconditions"] == {
+        "uid": stored.metadata.uid,
+        "resourceVersion": stored.metadata.resource_version,
+    }
+    assert bench.store.heard(Box, KEY) is None
+
+
+def test_undeclared_reads_raise(bench: Bench) -> None:
+    def peek(key: Key, world: Snapshot) -> None:
+        world.get(Undeclared, key)
+
+    bench.toy.observe = peek  # type: ignore[method-assign]
+    bench.look()
+    assert f"bug {UndeclaredRead.__name__}" in bench.watcher.log
+
+
+def test_an_object_that_is_gone_needs_nothing(bench: Bench) -> None:
+    bench.store.remove(api.Datastore, KEY, "999")
+    assert bench.look() == Outcome("gone")
+    assert bench.verbs == []
+
+
+def test_children_wake_their_owner_only_where_it_matters(bench: Bench) -> None:
+    bench.look()
+    while (item := bench.queue.pop(bench.now)) is not None:
+        bench.queue.done(item, bench.now)
+    box = bench.server.objects["boxes/fast"]
+    bench.server.objects["boxes/fast"] = bench.server.stamp({**box, "colour": "red"})
+    bench.hear()
+    assert bench.queue.pop(bench.now) is None, "a field that nobody reads"
+    bench.server.objects["boxes/fast"] = bench.server.stamp({**box, "weight": 8})
+    bench.hear()
+    assert bench.queue.pop(bench.now) == ITEM
+
+
+def test_an_api_that_appears_wakes_everybody(bench: Bench) -> None:
+    bench.queue.done(ITEM, bench.now)
+    while bench.queue.pop(bench.now):
+        pass
+    bench.queue.done(ITEM, bench.now)
+    bench.store.unavailable(Box, "not installed")
+    assert bench.queue.pop(bench.now) == ITEM
+
+
+def test_own_answers_do_not_wake_the_one_who_wrote(bench: Bench) -> None:
+    assert bench.queue.pop(bench.now) == ITEM
+    bench.look()
+    bench.queue.done(ITEM, bench.now)
+    bench.hear()
+    assert bench.queue.pop(bench.now) is None
+
+
+@pytest.mark.parametrize(
+    "stored, wanted, patch",
+    [
+        ({}, {}, {}),
+        ({"a": 1}, {"a": 1}, {}),
+        ({"a": 1}, {"a": 2}, {"a": 2}),
+        ({"a": 1, "b": 2}, {"a": 1}, {"b": None}),
+        ({"a": {"b": 1, "c": 2}}, {"a": {"b": 1}}, {"a": {"c": None}}),
+        ({"a": [1, 2]}, {"a": [1]}, {"a": [1]}),
+        ({}, {"a": {"b": 1}}, {"a": {"b": 1}}),
+        ({}, {"a": {}}, {"a": {}}),
+    ],
+)
+def test_merge_patch(stored: dict[str, Any], wanted: dict[str, Any], patch: dict[str, Any]) -> None:
+    assert merge_patch(stored, wanted) == patch
+
+
+def test_stamped_manifests_differ_exactly_when_their_content_does() -> None:
+    one, other = drift.stamped(box_manifest(1)), drift.stamped(box_manifest(2))
+    assert one == drift.stamped(box_manifest(1))
+    assert one["metadata"]["annotations"][ownership.APPLIED] != other["metadata"]["annotations"][ownership.APPLIED]
