@@ -28,15 +28,18 @@ class Create:
 
 @dataclass(frozen=True, slots=True)
 class Apply:
-    """Server-side apply of a child that we own, with the service's field manager and force.
+    """Server-side apply of a child that we own, with the service's field manager.
 
-    ``repairs`` names the drifted fields when the apply undoes somebody's change; it is counted as a repair.
+    ``force`` takes fields back from other managers. The apply that is to create a child goes without: a namesake that
+    was created a moment ago is then a conflict, and not taken over. ``repairs`` names the drifted fields when the apply
+    undoes somebody's change; it is counted as a repair.
     """
 
     resource: Resource
     manifest: Manifest
     why: str
     repairs: tuple[str, ...] = ()
+    force: bool = True
 
 
 @dataclass(frozen=True, slots=True)

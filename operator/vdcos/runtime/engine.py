@@ -246,12 +246,12 @@ class Engine:
                 key = _key(manifest)
                 query = {"fieldManager": f"{ownership.MANAGER}/{service.name}", "fieldValidation": "Strict"}
                 return build("create", key, "POST", resource.path(key.namespace), body=_json(manifest), query=query)
-            case Apply(resource, manifest):
+            case Apply(resource, manifest, force=force):
                 key = _key(manifest)
                 query = {
                     "fieldManager": f"{ownership.MANAGER}/{service.name}",
                     "fieldValidation": "Strict",
-                    "force": "true",
+                    "force": "true" if force else "false",
                 }
                 return build(
                     "apply",
