@@ -1,0 +1,80 @@
+"""Disks, as several vServices see them: their names, their marks, and how they count against a datastore.
+
+A disk is a DataVolume and the PersistentVolumeClaim of the same name that CDI makes of it, with its labels and
+annotations. Both are found by labels: a disk outlives its VM, and may outlive its DataVolume.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from vdcos.core import ownership, quantity
+from vdcos.core.foreign.cdi import DataVolume
+from vdcos.core.foreign.kubernetes import PersistentVolumeClaim
+from vdcos.core.objects import Index, Key, Meta
+from vdcos.core.snapshot import Snapshot
+
+VM = f"{ownership.GROUP}/vm"
+"""Label: the VM's name; on disks, and on the pods of running VMs."""
+DISK = f"{ownership.GROUP}/disk"
+"""Label: the disk's name within its VM."""
+DATASTORE = f"{ownership.GROUP}/datastore"
+"""Label: the Datastore that the disk was created on."""
+REQUESTED = f"{ownership.GROUP}/requested"
+"""Annotation: bytes that the disk was created with. It never changes: growth shows in the claim."""
+SIZE = f"{ownership.GROUP}/size"
+"""Annotation of a claim: bytes that were declared when the disk last grew."""
+GROWN_UNDER = f"{ownership.GROUP}/grown-under"
+"""Annotation of a claim: uid of the VirtualMachineInstance that ran when the disk grew and cannot see it."""
+
+
+def name(vm: str, disk: str) -> str:
+    """The name of a disk's DataVolume and claim: ``a``+``b-c`` and ``a-b``+``c`` differ."""
+    return ownership.joined_name(vm, disk)
+
+
+def labels(vm: str, disk: str, datastore: str) -> dict[str, str]:
+    return {ownership.MANAGED_BY: ownership.MANAGER, VM: vm, DISK: disk, DATASTORE: datastore}
+
+
+def is_disk(meta: Meta, vm: str, disk: str) -> bool:
+    """Whether an object is this disk of this VM, and not somebody else's of the same name."""
+    return meta.label(VM) == vm and meta.label(DISK) == disk
+
+
+def requested(meta: Meta) -> int:
+    """Bytes that the disk was created with; 0 when nobody says."""
+    text = meta.annotation(REQUESTED)
+    return int(text) if text.isascii() and text.isdigit() else 0
+
+
+def claimed(claim: PersistentVolumeClaim) -> int:
+    """Bytes that a claim requests; 0 when it does not say, or not in a form that we understand."""
+    try:
+        return quantity.whole(claim.spec.resources.requests.storage)
+    except ValueError:
+        return 0
+
+
+def _datastore(held: DataVolume | PersistentVolumeClaim) -> Iterable[str]:
+    if datastore := held.metadata.label(DATASTORE):
+        yield datastore
+
+
+def _growth(claim: PersistentVolumeClaim) -> int:
+    return max(0, claimed(claim) - requested(claim.metadata))
+
+
+CREATED: Index[Any] = Index(DataVolume, _datastore, lambda volume: requested(volume.metadata))
+"""DataVolumes by datastore; their amount is what they were created with."""
+GROWN: Index[Any] = Index(PersistentVolumeClaim, _datastore, _growth)
+"""Claims by datastore; their amount is what they request beyond that: growth, and a filesystem's own needs."""
+
+
+def provisioned(world: Snapshot, datastore: str) -> int:
+    """Bytes that a datastore has promised to its disks."""
+    return world.total(CREATED, datastore).amount + world.total(GROWN, datastore).amount
+
+
+def key(namespace: str, vm: str, disk: str) -> Key:
+    """Where a disk's DataVolume and claim are."""
+    return Key(namespace, name(vm, disk))

@@ -1,0 +1,223 @@
+"""KubeVirt (kubevirt.io, instancetype.kubevirt.io), as far as plans read it."""
+
+from typing import ClassVar
+
+import msgspec
+
+from vdcos.core.objects import Object, Resource
+
+
+class Condition(msgspec.Struct, frozen=True):
+    type: str
+    status: str = ""
+    reason: str = ""
+    message: str = ""
+
+
+def condition(conditions: tuple[Condition, ...], kind: str) -> Condition:
+    """The condition of this type; one with an empty status when there is none."""
+    return next((c for c in conditions if c.type == kind), Condition(kind))
+
+
+class _Specified(Object, frozen=True):
+    """An object whose spec is kept as JSON, because it is compared as a whole and only now and then."""
+
+    spec: msgspec.Raw = msgspec.Raw(b"{}")
+
+    def __post_init__(self) -> None:
+        # A Raw is a window on the whole message: without the copy, that would stay in memory (managedFields and all).
+        msgspec.structs.force_setattr(self, "spec", self.spec.copy())
+
+
+class StateChangeRequest(msgspec.Struct, frozen=True):
+    """What somebody asked for by virtctl start, stop or restart, while KubeVirt has not done it yet."""
+
+    action: str = ""
+
+
+class StartFailure(msgspec.Struct, frozen=True, rename="camel"):
+    consecutive_fail_count: int = 0
+
+
+class VirtualMachineStatus(msgspec.Struct, frozen=True, rename="camel"):
+    """``runStrategy`` is the one that KubeVirt has seen, "" until the VM ran for the first time. ``desiredGeneration``
+    is the last one it has dealt with while the VM ran."""
+
+    printable_status: str = ""
+    run_strategy: str = ""
+    desired_generation: int = 0
+    conditions: tuple[Condition, ...] = ()
+    state_change_requests: tuple[StateChangeRequest, ...] = ()
+    start_failure: StartFailure | None = None
+
+
+class VirtualMachine(_Specified, frozen=True):
+    """KubeVirt's VM, the child of ours. All of them, not only ours, so that a namesake is seen and left alone."""
+
+    resource: ClassVar[Resource] = Resource("kubevirt.io", "v1", "virtualmachines", "VirtualMachine")
+    status: VirtualMachineStatus = VirtualMachineStatus()
+
+
+class Interface(msgspec.Struct, frozen=True, rename="camel"):
+    """A network card as KubeVirt found it; ``ipAddresses`` come from the pod network or the guest agent."""
+
+    name: str = ""
+    mac: str = ""
+    ip_addresses: tuple[str, ...] = ()
+    link_state: str = ""
+
+
+class GuestOs(msgspec.Struct, frozen=True, rename="camel"):
+    name: str = ""
+    version: str = ""
+    pretty_name: str = ""
+
+
+class Memory(msgspec.Struct, frozen=True, rename="camel"):
+    guest_at_boot: str = ""
+    guest_current: str = ""
+
+
+class CpuTopology(msgspec.Struct, frozen=True):
+    sockets: int = 0
+
+
+class HotplugVolume(msgspec.Struct, frozen=True, rename="camel"):
+    attach_pod_name: str = ""
+
+
+class VolumeStatus(msgspec.Struct, frozen=True, rename="camel"):
+    name: str
+    phase: str = ""
+    message: str = ""
+    hotplug_volume: HotplugVolume | None = None
+
+
+class MigrationState(msgspec.Struct, frozen=True, rename="camel"):
+    """The last live migration; ``startTimestamp`` is when memory began to move, after the target pod had started."""
+
+    start_timestamp: str = ""
+    completed: bool = False
+    failed: bool = False
+
+
+class InstanceStatus(msgspec.Struct, frozen=True, rename="camel"):
+    """``activePods`` maps the uid of each launcher pod to its node."""
+
+    phase: str = ""
+    node_name: str = ""
+    conditions: tuple[Condition, ...] = ()
+    interfaces: tuple[Interface, ...] = ()
+    volume_status: tuple[VolumeStatus, ...] = ()
+    guest_os_info: GuestOs = msgspec.field(name="guestOSInfo", default=GuestOs())
+    active_pods: dict[str, str] = {}
+    memory: Memory = Memory()
+    current_cpu_topology: CpuTopology = msgspec.field(name="currentCPUTopology", default=CpuTopology())
+    migration_state: MigrationState | None = None
+
+
+class VirtualMachineInstance(_Specified, frozen=True):
+    """A VM that runs, or is about to, or has just stopped."""
+
+    resource: ClassVar[Resource] = Resource("kubevirt.io", "v1", "virtualmachineinstances", "VirtualMachineInstance")
+    status: InstanceStatus = InstanceStatus()
+
+
+class Selected(msgspec.Struct, frozen=True, rename="camel"):
+    resource_name: str = ""
+
+
+class PermittedHostDevices(msgspec.Struct, frozen=True, rename="camel"):
+    pci_host_devices: tuple[Selected, ...] = ()
+    mediated_devices: tuple[Selected, ...] = ()
+    usb: tuple[Selected, ...] = ()
+
+
+class DeveloperConfiguration(msgspec.Struct, frozen=True, rename="camel"):
+    feature_gates: tuple[str, ...] = ()
+    disabled_feature_gates: tuple[str, ...] = ()
+
+
+class Configuration(msgspec.Struct, frozen=True, rename="camel"):
+    developer_configuration: DeveloperConfiguration = DeveloperConfiguration()
+    vm_rollout_strategy: str = "LiveUpdate"
+    permitted_host_devices: PermittedHostDevices = PermittedHostDevices()
+
+
+class WorkloadUpdateStrategy(msgspec.Struct, frozen=True, rename="camel"):
+    workload_update_methods: tuple[str, ...] = ()
+
+
+class KubeVirtSpec(msgspec.Struct, frozen=True, rename="camel"):
+    configuration: Configuration = Configuration()
+    workload_update_strategy: WorkloadUpdateStrategy = WorkloadUpdateStrategy()
+
+
+class KubeVirtStatus(msgspec.Struct, frozen=True, rename="camel"):
+    observed_kube_virt_version: str = ""
+
+
+# Gates that listing is not needed for any more, and the minor version of KubeVirt 1.x since which they are on.
+_ON_SINCE = {"ExpandDisks": 9, "DeclarativeHotplugVolumes": 9}
+
+
+class KubeVirt(Object, frozen=True):
+    """How KubeVirt is installed. There is one."""
+
+    resource: ClassVar[Resource] = Resource("kubevirt.io", "v1", "kubevirts", "KubeVirt")
+    spec: KubeVirtSpec = KubeVirtSpec()
+    status: KubeVirtStatus = KubeVirtStatus()
+
+    def gate(self, name: str) -> bool:
+        """Whether a feature is on in the installed version."""
+        developer = self.spec.configuration.developer_configuration
+        if name in developer.disabled_feature_gates:
+            return False
+        version = self.status.observed_kube_virt_version.removeprefix("v").split(".")
+        since = _ON_SINCE.get(name)
+        default_on = since is not None and version[0] == "1" and version[1:2] > [""] and int(version[1]) >= since
+        return default_on or name in developer.feature_gates
+
+    @property
+    def permitted_devices(self) -> frozenset[str]:
+        """Resource names of the host devices and GPUs that the administrator of KubeVirt permits."""
+        permitted = self.spec.configuration.permitted_host_devices
+        return frozenset(
+            device.resource_name
+            for device in (*permitted.pci_host_devices, *permitted.mediated_devices, *permitted.usb)
+        )
+
+
+_INSTANCETYPES = "instancetype.kubevirt.io"
+
+
+class ClusterInstancetype(Object, frozen=True):
+    resource: ClassVar[Resource] = Resource(
+        _INSTANCETYPES,
+        "v1beta1",
+        "virtualmachineclusterinstancetypes",
+        "VirtualMachineClusterInstancetype",
+        namespaced=False,
+    )
+
+
+class Instancetype(Object, frozen=True):
+    resource: ClassVar[Resource] = Resource(
+        _INSTANCETYPES, "v1beta1", "virtualmachineinstancetypes", "VirtualMachineInstancetype"
+    )
+
+
+class ClusterPreference(Object, frozen=True):
+    resource: ClassVar[Resource] = Resource(
+        _INSTANCETYPES,
+        "v1beta1",
+        "virtualmachineclusterpreferences",
+        "VirtualMachineClusterPreference",
+        namespaced=False,
+    )
+
+
+class Preference(Object, frozen=True):
+    resource: ClassVar[Resource] = Resource(
+        _INSTANCETYPES, "v1beta1", "virtualmachinepreferences", "VirtualMachinePreference"
+    )
