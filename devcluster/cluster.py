@@ -54,6 +54,7 @@ class Cluster:
     def __init__(self, directory: Path) -> None:
         self.directory = directory.resolve()
         self.files = layout.Layout(self.directory)
+        self._supervisor: subprocess.Popen[bytes] | None = None
         if layout.read_record(self.files) is None:
             raise StartError(f"no cluster in {self.directory}")
 
@@ -70,13 +71,15 @@ class Cluster:
         directory = settings.directory.resolve()
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         files = layout.Layout(directory)
-        if _supervisor(files) is None:
+        process = None
+        if _running_supervisor(files) is None:
             process = _spawn(settings, files, tied=tied)
             while (record := layout.read_record(files)) is None or record.supervisor != process.pid:
                 if process.poll() is not None:
                     raise StartError(f"the supervisor ended:\n{_tail(files.supervisor_log)}")
                 time.sleep(_POLL)
         cluster = cls(directory)
+        cluster._supervisor = process
         cluster._wait_until_ready(settings.start_timeout)
         return cluster
 
@@ -103,8 +106,8 @@ class Cluster:
                 for pid in alive:
                     _signal(pid, self.directory, signal.SIGKILL)
             time.sleep(_POLL)
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(record.supervisor, os.WNOHANG)  # where it was our own child
+        if self._supervisor:
+            self._supervisor.wait()
 
     # What it is
 
@@ -117,7 +120,7 @@ class Cluster:
 
     @property
     def is_up(self) -> bool:
-        return self.record.phase == "ready" and _supervisor(self.files) is not None
+        return self.record.phase == "ready" and _running_supervisor(self.files) is not None
 
     @property
     def server(self) -> str:
@@ -223,7 +226,7 @@ class Cluster:
         deadline = time.monotonic() + seconds + _STOP_SECONDS
         while not self.is_up:
             record = self.record
-            if _supervisor(self.files) is None or time.monotonic() > deadline:
+            if _running_supervisor(self.files) is None or time.monotonic() > deadline:
                 reason = record.error or f"it stands at step '{record.step}'"
                 raise StartError(f"the cluster in {self.directory} did not come up: {reason}")
             time.sleep(_POLL)
@@ -252,7 +255,7 @@ def parse_audit(line: bytes, user_prefix: str = "") -> Write | None:
     )
 
 
-def _supervisor(files: layout.Layout) -> int | None:
+def _running_supervisor(files: layout.Layout) -> int | None:
     record = layout.read_record(files)
     return record.supervisor if record and is_running(record.supervisor, files.directory) else None
 

@@ -1,0 +1,30 @@
+"""Waiting for what other processes do, always with a deadline."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from devcluster.cluster import KubectlError
+
+T = TypeVar("T")
+
+
+def eventually(predicate: Callable[[], T], timeout: float = 30.0, *, every: float = 0.1) -> T:
+    """Call ``predicate`` until it returns something true, and return that.
+
+    An AssertionError or a KubectlError (not found, say) means "not yet". After ``timeout`` seconds the last one is
+    raised, or an AssertionError that shows the last value.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            value = predicate()
+        except (AssertionError, KubectlError):
+            if time.monotonic() > deadline:
+                raise
+        else:
+            if value:
+                return value
+            if time.monotonic() > deadline:
+                raise AssertionError(f"not within {timeout:g} s; last seen: {value!r}")
+        time.sleep(every)
