@@ -1,0 +1,117 @@
+"""Kubernetes Events: one for each condition that changes sides, never more than people can read."""
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from vdcos.core.conditions import READY, RECONCILING, STALLED
+from vdcos.core.objects import Meta, Resource
+from vdcos.core.plan import Action
+from vdcos.runtime.lease import Caller
+from vdcos.runtime.queue import Item
+from vdcos.runtime.requests import ApiError
+
+log = logging.getLogger(__name__)
+
+EVENT = Resource("events.k8s.io", "v1", "events", "Event")
+CONTROLLER = "vdcos.dev/operator"
+WAITING = 1000
+"""Events that may wait; further ones are dropped and counted."""
+PER_SECOND = 20.0
+BURST = 100.0
+NOTE_LIMIT = 1024
+"""What the API server allows a note, in bytes."""
+
+
+class Events:
+    """Listens to the engine and posts in the background: best effort, never in a reconcile's way."""
+
+    def __init__(
+        self, resources: Mapping[str, Resource], identity: str, counted: Callable[[str], None] = lambda result: None
+    ) -> None:
+        """``resources`` maps a service's name to the kind that it owns."""
+        self._resources = resources
+        self._identity = identity[:128]
+        self._counted = counted
+        self._waiting: asyncio.Queue[dict[str, Any]] = asyncio.Queue(WAITING)
+
+    async def run(self, port: Caller) -> None:
+        """Post until cancelled."""
+        tokens, last = BURST, time.monotonic()
+        while True:
+            event = await self._waiting.get()
+            now = time.monotonic()
+            tokens, last = min(BURST, tokens + (now - last) * PER_SECOND) - 1, now
+            if tokens < 0:
+                await asyncio.sleep(-tokens / PER_SECOND)
+            try:
+                path = EVENT.path(event["metadata"]["namespace"])
+                await port.call("event", "POST", path, body=json.dumps(event).encode())
+            except ApiError as error:
+                self._counted("failed")
+                log.debug("event not posted", extra={"reason": error.reason, "error": error.message})
+            else:
+                self._counted("posted")
+
+    def said(
+        self, item: Item, owner: Meta, before: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]]
+    ) -> None:
+        for condition in worth_an_event(before, now):
+            try:
+                self._waiting.put_nowait(self._event(item, owner, condition))
+            except asyncio.QueueFull:
+                self._counted("dropped")
+
+    def acted(self, item: Item, action: Action) -> None:
+        """No Event: what it leads to will be a condition."""
+
+    def refused(self, item: Item, error: ApiError) -> None:
+        """No Event: it becomes a condition if it lasts."""
+
+    def bug(self, item: Item, error: Exception) -> None:
+        """No Event: it becomes a condition."""
+
+    def _event(self, item: Item, owner: Meta, condition: Mapping[str, Any]) -> dict[str, Any]:
+        resource = self._resources[item.service]
+        bad = condition["status"] == ("True" if condition["type"] == STALLED else "False")
+        note = f"{condition['type']} is {condition['status']}: {condition['message'] or condition['reason']}"
+        return {
+            "apiVersion": EVENT.api_version,
+            "kind": EVENT.kind,
+            # Events about cluster-scoped objects live in the namespace "default".
+            "metadata": {"generateName": f"{owner.name[:200]}.", "namespace": owner.namespace or "default"},
+            "eventTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "reportingController": CONTROLLER,
+            "reportingInstance": self._identity,
+            "type": "Warning" if bad else "Normal",
+            "action": condition["type"],
+            "reason": condition["reason"],
+            "note": note.encode()[:NOTE_LIMIT].decode(errors="ignore"),
+            "regarding": {
+                "apiVersion": resource.api_version,
+                "kind": resource.kind,
+                "namespace": owner.namespace,
+                "name": owner.name,
+                "uid": owner.uid,
+            },
+        }
+
+
+def worth_an_event(before: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Conditions that changed sides between True and False; Ready when it comes true for the first time; Stalled.
+
+    What is said of a new object on the way up, and Reconciling, is progress and not news.
+    """
+    known = {condition.get("type"): condition.get("status") for condition in before}
+    news = []
+    for condition in now:
+        kind, was, status = condition["type"], known.get(condition["type"]), condition["status"]
+        if kind == RECONCILING or status == "Unknown" or was == status:
+            continue
+        if was in ("True", "False") or kind == STALLED or (kind == READY and status == "True"):
+            news.append(condition)
+    return news

@@ -1,0 +1,174 @@
+"""The shell: takes keys off the queue, drives the engine's conversations, makes their requests."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from vdcos.runtime.engine import Conversation, Engine, Outcome
+from vdcos.runtime.queue import Item, Queue
+from vdcos.runtime.requests import ApiError, Request
+from vdcos.runtime.store import Store
+
+log = logging.getLogger(__name__)
+
+IN_FLIGHT = 32
+"""Conversations at a time. Their plans still run one after the other: what is in flight are requests."""
+LEAST_SECONDS = 1.0
+"""A write is not begun with less time than this left of our right to write."""
+MOST_SECONDS = 30.0
+"""For one request; virt-api's and CDI's webhooks are slow under load."""
+DRAIN_SECONDS = 5.0
+"""That writes under way get to finish when we stop."""
+BUG_SECONDS = 5.0
+"""Before an object on which a service failed is looked at again, at least."""
+
+
+class Sender(Protocol):
+    """The part of the Kubernetes port that the shell needs."""
+
+    async def send(self, request: Request, seconds: float) -> bytes: ...
+
+
+class ShellObserver(Protocol):
+    """What metrics want to know of the shell."""
+
+    def reconciled(self, item: Item, outcome: Outcome, seconds: float) -> None:
+        """A look at an object ended."""
+
+    def wrote(self, request: Request) -> None:
+        """The API server carried out a write."""
+
+
+class NotLeading(Exception):
+    """Our right to write has run out, or is about to."""
+
+
+class Shell:
+    """One per process, in the main loop. ``remaining`` gives the seconds that a write may still take, 0 for none."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        store: Store,
+        queue: Queue,
+        sender: Sender,
+        remaining: Callable[[], float],
+        observer: ShellObserver,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._engine = engine
+        self._store = store
+        self._queue = queue
+        self._sender = sender
+        self._remaining = remaining
+        self._observer = observer
+        self._clock = clock
+        self._wake = asyncio.Event()
+        self._running: set[asyncio.Task[None]] = set()
+        store.subscribe(lambda kind, old, new: self._wake.set())
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._running)
+
+    def wake(self) -> None:
+        """Something changed that is not an object: leadership, or a source that has been heard for the first time."""
+        self._wake.set()
+
+    def ready(self) -> bool:
+        """Whether every source was listed or is known to be unavailable. Nothing is planned before."""
+        return all(map(self._store.known, self._store.kinds))
+
+    async def run(self) -> None:
+        """Reconcile until cancelled; then let what is under way finish."""
+        try:
+            while True:
+                self._wake.clear()
+                if self.ready() and self._remaining() > LEAST_SECONDS:
+                    self._start()
+                await self._sleep()
+        finally:
+            await self._drain()
+
+    def _start(self) -> None:
+        while len(self._running) < IN_FLIGHT and (item := self._queue.pop(self._clock())) is not None:
+            task = asyncio.create_task(self._reconcile(item))
+            self._running.add(task)
+            task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        self._wake.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("bug in the shell", exc_info=error)
+
+    async def _sleep(self) -> None:
+        """Until something changes, or is due."""
+        due = self._queue.next_due()
+        if due is None or len(self._running) >= IN_FLIGHT or not self.ready():
+            await self._wake.wait()
+            return
+        # Our right to write may come back between two announcements, so look for it.
+        pause = max(0.0, due - self._clock()) if self._remaining() > LEAST_SECONDS else LEAST_SECONDS
+        try:
+            async with asyncio.timeout(pause):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    async def _drain(self) -> None:
+        if self._running:
+            _, late = await asyncio.wait(self._running, timeout=DRAIN_SECONDS)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+    async def _reconcile(self, item: Item) -> None:
+        began = self._clock()
+        try:
+            outcome = await self._converse(self._engine.reconcile(item))
+        except NotLeading:
+            self._queue.done(item, self._clock(), after=0.0)
+            return
+        except BaseException:
+            self._queue.failed(item, self._clock(), BUG_SECONDS)
+            raise
+        now = self._clock()
+        self._observer.reconciled(item, outcome, now - began)
+        match outcome.result:
+            case "done" | "gone" | "refused":
+                self._queue.done(item, now, outcome.after)
+            case "conflict":
+                self._queue.failed(item, now)
+            case "backoff":
+                self._queue.failed(item, now, outcome.after or 0.0)
+            case "bug":
+                self._queue.failed(item, now, BUG_SECONDS)
+
+    async def _converse(self, conversation: Conversation) -> Outcome:
+        """Make the engine's requests one after the other. Raises NotLeading; the conversation is closed then."""
+        try:
+            request = next(conversation)
+            while True:
+                try:
+                    answer = await self._send(request)
+                except ApiError as error:
+                    request = conversation.throw(error)
+                else:
+                    request = conversation.send(answer)
+        except StopIteration as stop:
+            outcome: Outcome = stop.value
+            return outcome
+        finally:
+            conversation.close()
+
+    async def _send(self, request: Request) -> bytes:
+        remaining = self._remaining()
+        if remaining <= LEAST_SECONDS:
+            raise NotLeading
+        answer = await self._sender.send(request, min(remaining, MOST_SECONDS))
+        if request.writes:
+            self._observer.wrote(request)
+        return answer
