@@ -22,7 +22,18 @@ class _OwnHeader(msgspec.Struct, frozen=True):
     metadata: Meta
 
 
+class _Whole(msgspec.Struct, rename="camel", omit_defaults=True):
+    """An own object with its parts left as they are."""
+
+    api_version: str
+    kind: str
+    metadata: dict[str, msgspec.Raw]
+    spec: msgspec.Raw = msgspec.Raw(b"{}")
+    status: msgspec.Raw = msgspec.Raw(b"{}")
+
+
 _decode_header = msgspec.json.Decoder(_OwnHeader).decode
+_decode_whole = msgspec.json.Decoder(_Whole).decode
 
 
 def decoder(kind: type[Any]) -> Callable[[bytes], Stored]:
@@ -33,7 +44,14 @@ def decoder(kind: type[Any]) -> Callable[[bytes], Stored]:
     if issubclass(kind, Object):
         decode: Callable[[bytes], Stored] = msgspec.json.Decoder(kind).decode
         return decode
-    return lambda raw: Own(metadata=_decode_header(raw).metadata, raw=bytes(raw))
+    return _own
+
+
+def _own(raw: bytes) -> Own:
+    """Without managedFields, which nobody reads and which are often half of an object."""
+    whole = _decode_whole(raw)
+    whole.metadata.pop("managedFields", None)
+    return Own(metadata=_decode_header(raw).metadata, raw=msgspec.json.encode(whole))
 
 
 def version(resource_version: str) -> int:
@@ -42,24 +60,36 @@ def version(resource_version: str) -> int:
 
 
 class _Indexed:
-    """One index: keys and totals per value."""
+    """One index: keys and totals per value, and what each key was entered with."""
 
     def __init__(self, index: Index[Any]) -> None:
         self.index = index
         self.keys: dict[str, dict[Key, None]] = {}
         self.amounts: dict[str, int] = {}
+        self._entered: dict[Key, tuple[frozenset[str], int]] = {}
 
-    def replace(self, key: Key, old: Stored | None, new: Stored | None) -> None:
-        if old is not None:
-            for value in set(self.index.keys(old)):
-                self.amounts[value] -= self.index.amount(old)
-                self.keys[value].pop(key, None)
-                if not self.keys[value]:
-                    del self.keys[value], self.amounts[value]
-        if new is not None:
-            for value in set(self.index.keys(new)):
-                self.keys.setdefault(value, {})[key] = None
-                self.amounts[value] = self.amounts.get(value, 0) + self.index.amount(new)
+    def replace(self, key: Key, new: Stored | None) -> None:
+        values, amount = self._entered.pop(key, (frozenset(), 0))
+        for value in values:
+            self.amounts[value] -= amount
+            self.keys[value].pop(key)
+            if not self.keys[value]:
+                del self.keys[value], self.amounts[value]
+        if new is None:
+            return
+        values, amount = self._read(new)
+        if values:
+            self._entered[key] = values, amount
+        for value in values:
+            self.keys.setdefault(value, {})[key] = None
+            self.amounts[value] = self.amounts.get(value, 0) + amount
+
+    def _read(self, new: Stored) -> tuple[frozenset[str], int]:
+        try:
+            return frozenset(self.index.keys(new)), self.index.amount(new)
+        except (msgspec.MsgspecError, ValueError):
+            # Stored under a laxer schema. Its own service calls it Stalled; here it must not stop its whole kind.
+            return frozenset(), 0
 
 
 class _Shelf:
@@ -88,7 +118,7 @@ class _Shelf:
         new = self.view(key)
         if old is not new:
             for indexed in self.indexes:
-                indexed.replace(key, old, new)
+                indexed.replace(key, new)
 
 
 class Store:
@@ -104,7 +134,7 @@ class Store:
             kind: _Shelf(kind, [held for index, held in self._indexed.items() if index.kind is kind]) for kind in kinds
         }
         self._listeners: list[Listener] = []
-        self._parsed: dict[tuple[type[Any], Key], tuple[str, Any]] = {}
+        self._parsed: dict[tuple[type[Any], Key], tuple[Own, Any]] = {}
 
     @property
     def kinds(self) -> tuple[type[Any], ...]:
@@ -190,14 +220,16 @@ class Store:
         return self._shelves[kind].objects.get(key)
 
     def parse(self, kind: type[T], own: Own) -> T:
-        """One of our own objects as its model. Raises api.InvalidObject. The last version of each is kept where
-        many plans read it (cluster-scoped kinds)."""
-        key, stamp = own.metadata.key, f"{own.metadata.uid}/{own.metadata.resource_version}"
-        if key.namespace:
-            return api.parse(kind, own.raw)  # type: ignore[type-var]
-        held = self._parsed.get((kind, key))
-        if held is None or held[0] != stamp:
-            held = self._parsed[kind, key] = (stamp, api.parse(kind, own.raw))  # type: ignore[type-var]
+        """One of our own objects as its model. Raises api.InvalidObject.
+
+        Cluster-scoped objects are read by the plans of many others and stay parsed; of the rest, only the last one
+        does: a look reads its own object more than once.
+        """
+        key = own.metadata.key
+        slot = (kind, key if not key.namespace else Key("", ""))
+        held = self._parsed.get(slot)
+        if held is None or held[0] is not own:
+            held = self._parsed[slot] = (own, api.parse(kind, own.raw))  # type: ignore[type-var]
         parsed: T = held[1]
         return parsed
 

@@ -142,8 +142,8 @@ class Server:
 class Bench:
     """A toy, an engine over it, and a server; the clock is a number."""
 
-    def __init__(self) -> None:
-        self.toy, self.server, self.watcher, self.queue = Toy(), Server(), Watcher(), Queue()
+    def __init__(self, toy: Toy | None = None) -> None:
+        self.toy, self.server, self.watcher, self.queue = toy or Toy(), Server(), Watcher(), Queue()
         self.now = 1_000_000.0
         self.store = Store([api.Datastore, Box], [BOXES])
         self.engine = Engine([self.toy], self.store, self.queue, self.watcher, lambda: Instant(self.now, self.now))
@@ -422,6 +422,17 @@ def test_children_wake_their_owner_only_where_it_matters(bench: Bench) -> None:
     bench.server.objects["boxes/fast"] = bench.server.stamp({**box, "weight": 8})
     bench.hear()
     assert bench.queue.pop(bench.now) == ITEM
+
+
+@pytest.mark.parametrize("error, counted", [(ValueError("old schema"), 0), (KeyError("bug"), 1)])
+def test_an_object_that_cannot_be_read_stops_nobody(error: Exception, counted: int) -> None:
+    def keys(box: Box, world: Snapshot) -> list[Key]:
+        raise error
+
+    bench = Bench(Toy(watches=(Watch(Box, keys),)))
+    bench.store.put(Box, Box(metadata=Meta(name="other", resource_version="900")))
+    assert bench.store.heard(Box, Key("", "other")) is not None
+    assert len(bench.watcher.log) == counted
 
 
 def test_an_api_that_appears_wakes_everybody(bench: Bench) -> None:

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vdcos.core.objects import Index, Key, Meta, Object, Resource, Total, Unreadable
-from vdcos.runtime.store import Store, version
+from vdcos import api
+from vdcos.core.objects import Index, Key, Meta, Object, Own, Resource, Total, Unreadable
+from vdcos.runtime.store import Store, decoder, version
 
 
 class Box(Object, frozen=True, kw_only=True):
@@ -145,3 +146,38 @@ def test_a_struct_keeps_only_the_fields_it_names(store: Store) -> None:
         {"metadata": {"name": "a", "managedFields": [{"manager": "x"}]}, "shelf": "top", "other": [1, 2]}
     )
     assert store.decoder(Box)(raw) == Box(metadata=Meta(name="a"), shelf="top")
+
+
+def test_our_own_objects_are_kept_whole_but_for_managed_fields() -> None:
+    declared = {
+        "apiVersion": "vdcos.dev/v1alpha1",
+        "kind": "Network",
+        "metadata": {
+            "name": "front",
+            "resourceVersion": "3",
+            "managedFields": [{"manager": "kubectl"}],
+            "labels": {"a": "b"},
+        },
+        "spec": {"pod": {}, "later": [1, {"x": None}]},
+        "status": {"observedGeneration": -1},
+    }
+    own = decoder(api.Network)(msgspec.json.encode(declared))
+    assert isinstance(own, Own)
+    assert own.metadata == Meta(name="front", resource_version="3", labels={"a": "b"})
+    del declared["metadata"]["managedFields"]  # type: ignore[attr-defined]
+    assert msgspec.json.decode(own.raw) == declared
+
+
+def test_an_object_that_an_index_cannot_read_is_found_under_nothing() -> None:
+    def strict(box: Box) -> list[str]:
+        if box.weight > 5:
+            raise msgspec.ValidationError("weight: too heavy")
+        return [box.shelf]
+
+    index: Index[Box] = Index(Box, strict)
+    store = Store([Box], [index])
+    store.put(Box, box("a", 1, "top"))
+    store.put(Box, box("a", 2, "top", weight=9))
+    assert store.indexed(index).keys == {}
+    store.put(Box, box("a", 3, "bottom"))
+    assert list(store.indexed(index).keys) == ["bottom"]
