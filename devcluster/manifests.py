@@ -102,6 +102,9 @@ def waves(printed: Iterable[Object], endpoints: Endpoints, ca: bytes, clone_key:
         *_storage(),
         _virt_handler(),
     ]
+    # What the next wave needs is defined first, and thus served when the last of the others is created.
+    used = {item["kind"] for item in objects}
+    definitions.sort(key=lambda item: item.get("spec", {}).get("names", {}).get("kind") not in used)
     return Waves(definitions, objects, registrations)
 
 

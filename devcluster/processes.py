@@ -142,7 +142,7 @@ class Child:
                 return
 
     def _judge(self, code: int, printed: str) -> None:
-        if _PORT_TAKEN in printed:
+        if _PORT_TAKEN in printed.lower():
             raise PortTakenError(self.program.name)
         if self.restarts >= _START_ATTEMPTS:
             tail = "\n".join(printed.splitlines()[-15:])
