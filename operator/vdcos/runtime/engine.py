@@ -25,6 +25,9 @@ Conversation = Generator[Request, bytes, "Outcome"]
 # three rounds; more is a plan that fights itself.
 ROUNDS = 6
 
+# What the API server says, with 422, of a JSON patch that does not apply (a test failed); of a bad result it says more.
+PATCH_TEST_FAILED = "the server rejected our request due to an error in our request"
+
 # Failures in a row after which a back-off is worth telling the user about: about 0.3 s of trying.
 WORTH_TELLING = 5
 
@@ -183,6 +186,8 @@ class Engine:
                 if kind is not None and (known := self._store.heard(kind, request.key)) is not None:
                     self._hear(item, lambda: self._store.remove(kind, request.key, known.metadata.resource_version))
                 return
+            elif isinstance(action, Patch) and error.status == 422 and error.message.startswith(PATCH_TEST_FAILED):
+                raise ApiError(409, "Conflict", "the object is not what the patch was made for") from error
             else:
                 raise
         if kind is not None and not (
@@ -331,9 +336,7 @@ class Engine:
             elif watch is None:
                 keys = {(new or old).metadata.key}  # type: ignore[union-attr]
             else:
-                keys = {
-                    key for value in (old, new) if value is not None for key in watch.keys(value, self._views[name])
-                }
+                keys = self._keys(name, watch, old, new)
             for key in keys:
                 item = Item(name, key)
                 if item != self._speaking:

@@ -379,6 +379,18 @@ def test_finalizers_of_own_objects_may_be_written_under_their_uid(bench: Bench) 
     assert sent[0] == {"op": "test", "path": "/metadata/uid", "value": "own"}
 
 
+def test_a_patch_whose_test_fails_looks_again_and_one_with_a_bad_result_is_refused(bench: Bench) -> None:
+    patch = Patch(Box.resource, KEY, "u", ({"op": "test", "path": "/weight", "value": 1},), "grow")
+    bench.toy.override = lambda cr, seen: Plan((patch,), status={})
+    bench.server.fail["patch"] = [
+        ApiError(422, "Invalid", "the server rejected our request due to an error in our request"),
+        ApiError(422, "Invalid", "Box is invalid: weight: too heavy"),
+    ]
+    assert bench.look().result == "conflict"
+    assert bench.look().result == "refused"
+    assert "too heavy" in bench.condition("Stalled")["message"]
+
+
 def test_deletions_carry_their_preconditions_and_tolerate_that_it_is_gone(bench: Bench) -> None:
     bench.look()
     stored = bench.store.heard(Box, KEY)
