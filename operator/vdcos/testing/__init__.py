@@ -1,0 +1,1 @@
+"""What tests are made of: models of the machinery around vdcos. Not part of the image."""
