@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from vdcos.api.meta import AllowedNamespaces, ObjectMeta, ObjectName, Status, StoreSize, Usage
+from vdcos.api.meta import AllowedNamespaces, ObjectMeta, ObjectName, Status, StoreSize, Timestamp, Usage
 from vdcos.api.schema import AGE, Column, Definition, Model, Rule, condition_column
 
 VolumeMode = Literal["Block", "Filesystem"]
@@ -65,6 +65,8 @@ class DatastoreStatus(Status):
     """Namespaces that have disks here."""
     retained: Usage | None = None
     """Disks without a VM, kept by their deletion policy."""
+    counted_at: Timestamp | None = None
+    """When the counts last changed; they are written at most every five seconds."""
 
 
 class Datastore(Model):
@@ -82,6 +84,7 @@ class Datastore(Model):
         Rule(
             "self.metadata.name.size() <= 63 && !self.metadata.name.contains('.')",
             "a datastore's name stands in labels: at most 63 characters, no dots",
+            ".metadata.name",
         ),
     )
 

@@ -12,6 +12,7 @@ from vdcos.api.meta import (
     ObjectName,
     ResourceName,
     Status,
+    Timestamp,
     Usage,
     VlanId,
 )
@@ -173,6 +174,8 @@ class NetworkStatus(Status):
     """Namespaces in which it is attached."""
     virtual_machines: Usage | None = None
     """VMs that use it."""
+    counted_at: Timestamp | None = None
+    """When the counts last changed; they are written at most every five seconds."""
 
 
 class Network(Model):
@@ -190,6 +193,7 @@ class Network(Model):
         Rule(
             "self.metadata.name.size() <= 63 && !self.metadata.name.contains('.')",
             "a network's name stands in labels: at most 63 characters, no dots",
+            ".metadata.name",
         ),
     )
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import ConfigDict, Field, JsonValue, model_validator
 
 from vdcos.api import overrides
 from vdcos.api.meta import (
@@ -228,7 +228,7 @@ class Disk(Model):
     ] = DiskSource(blank=Blank())
     """What is on it when it is new; ignored when a retained disk is found."""
     deletion_policy: Literal["Retain", "Delete"] = "Retain"
-    """What happens to the disk when it is removed from the VM, or the VM is deleted."""
+    """What happens to the disk when the VM is deleted. A disk that is removed from this list is always kept."""
 
     rules = (
         Rule(
@@ -257,7 +257,7 @@ class Nic(Model):
         ]
         | None
     ) = None
-    """Its address; chosen by KubeVirt when left out."""
+    """Its address; when left out, one that stays the same for this VM and NIC is derived from their names."""
     link_state: Literal["Up", "Down"] = "Up"
     """Down pulls the virtual cable."""
 
@@ -484,6 +484,13 @@ class Override(Model):
     value: Annotated[JsonValue, Extra({"x-kubernetes-preserve-unknown-fields": True})] = None
     """What, for add and replace: any JSON."""
 
+    # CEL cannot see a value without a type, but the schema can ask for its presence.
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [{"required": ["value"]}, {"not": {"properties": {"op": {"enum": ["add", "replace"]}}}}]
+        }
+    )
+
     @model_validator(mode="after")
     def _value_given(self) -> Self:
         if self.op != "remove" and self.value is None:
@@ -522,7 +529,6 @@ class VirtualMachineSpec(Model):
         Rule(
             "self.all(d, !has(d.bootOrder) || self.exists_one(e, has(e.bootOrder) && e.bootOrder == d.bootOrder))",
             "two disks have the same bootOrder",
-            reason="FieldValueDuplicate",
         ),
     ] = ()
     """Disks."""
@@ -534,7 +540,6 @@ class VirtualMachineSpec(Model):
             "self.all(n, !has(n.macAddress) || self.exists_one(m, has(m.macAddress)"
             " && m.macAddress.lowerAscii() == n.macAddress.lowerAscii()))",
             "two NICs have the same macAddress",
-            reason="FieldValueDuplicate",
         ),
     ] = ()
     """Network cards."""
@@ -568,8 +573,8 @@ class VirtualMachineSpec(Model):
         ),
         Rule(
             f"{_NO_CPU_RESERVED} || !isQuantity(self.reservations.cpu)"
-            " || quantity(self.reservations.cpu).compareTo("
-            "quantity(string(self.cpu.sockets * self.cpu.cores * self.cpu.threads))) <= 0",
+            " || quantity(self.reservations.cpu).asApproximateFloat()"
+            " <= double(self.cpu.sockets * self.cpu.cores * self.cpu.threads)",
             "more CPU is reserved than the VM has",
             ".reservations.cpu",
         ),
@@ -668,7 +673,8 @@ class VirtualMachine(Model):
     rules = (
         Rule(
             "self.metadata.name.size() <= 63 && !self.metadata.name.contains('.')",
-            "a VM's name also names it in labels and as a host: at most 63 characters, no dots",
+            "a VM's name also stands in labels and is its host name: at most 63 characters, no dots",
+            ".metadata.name",
         ),
     )
 

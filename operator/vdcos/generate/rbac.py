@@ -1,0 +1,198 @@
+"""What services declare to read and write, as RBAC; and admission policies that bound what RBAC cannot."""
+
+import collections
+import collections.abc
+import typing
+
+from vdcos import api
+from vdcos.core import kinds, objects, ownership, service
+
+Manifest = dict[str, typing.Any]
+
+NAMESPACE = "vdcos-system"
+NAME = "vdcos"
+USER = f"system:serviceaccount:{NAMESPACE}:{NAME}"
+
+_READ = ("get", "list", "watch")
+_VERBS = ("get", "list", "watch", "create", "update", "patch", "delete", "allow")
+_LABELS = {"app.kubernetes.io/part-of": "vdcos"}
+
+Grants = dict[tuple[str, str], set[str]]
+"""Verbs by API group and resource (with subresource)."""
+
+
+def operator(services: collections.abc.Iterable[service.Service[typing.Any, typing.Any]]) -> list[Manifest]:
+    """The operator's identity and its rights: just what the services declare, and what the runtime itself needs."""
+    account = {"kind": "ServiceAccount", "name": NAME, "namespace": NAMESPACE}
+    runtime: Grants = {("coordination.k8s.io", "leases"): {"get", "create", "update"}}
+    return [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": dict(_LABELS)}},
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": _metadata(NAME, NAMESPACE)},
+        _role("ClusterRole", _metadata(NAME), _grants(services)),
+        _binding("ClusterRoleBinding", _metadata(NAME), account),
+        _role("Role", _metadata(NAME, NAMESPACE), runtime),
+        _binding("RoleBinding", _metadata(NAME, NAMESPACE), account),
+    ]
+
+
+def _grants(services: collections.abc.Iterable[service.Service[typing.Any, typing.Any]]) -> Grants:
+    grants: Grants = collections.defaultdict(set)
+    grants["events.k8s.io", "events"] |= {"create"}
+    for each in services:
+        own = each.resource
+        grants[own.group, own.plural] |= set(_READ)
+        grants[own.group, f"{own.plural}/status"] |= {"patch"}
+        for watch in each.watches:
+            read = _resource(watch.kind)
+            grants[read.group, read.plural] |= set(_READ)
+        for write in each.writes:
+            target = write.resource
+            grants[target.group, f"{target.plural}/{write.subresource}".rstrip("/")] |= set(write.verbs)
+    return grants
+
+
+def _resource(kind: typing.Any) -> objects.Resource:
+    """The API resource of a watched kind: foreign kinds carry it, ours are known by their definition."""
+    if issubclass(kind, objects.Object):
+        foreign: objects.Resource = kind.resource
+        return foreign
+    return next(own for own in OWN if own.kind == kind.definition.kind)
+
+
+OWN: typing.Final = (kinds.VIRTUAL_MACHINE, kinds.NETWORK, kinds.DATASTORE)
+
+
+def users() -> list[Manifest]:
+    """Rights for people: VMs through the built-in roles of their namespace; the cluster-wide kinds for all to see."""
+    group, machines = kinds.VIRTUAL_MACHINE.group, kinds.VIRTUAL_MACHINE.plural
+    change = {"create", "update", "patch", "delete"}
+    wide: Grants = {(own.group, own.plural): set(_READ) for own in OWN if not own.namespaced}
+    return [
+        _aggregated("view", {(group, machines): set(_READ)}),
+        _aggregated("edit", {(group, machines): set(_READ) | change}),
+        _aggregated("admin", {(group, machines): set(_READ) | change | {"deletecollection"}}),
+        _role("ClusterRole", _metadata(f"{NAME}:infrastructure-view"), wide),
+        _binding(
+            "ClusterRoleBinding",
+            _metadata(f"{NAME}:infrastructure-view"),
+            {"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "system:authenticated"},
+        ),
+    ]
+
+
+def _aggregated(role: str, grants: Grants) -> Manifest:
+    metadata = _metadata(f"{NAME}:{role}")
+    metadata["labels"] |= {f"rbac.authorization.k8s.io/aggregate-to-{role}": "true"}
+    return _role("ClusterRole", metadata, grants)
+
+
+def _metadata(name: str, namespace: str = "") -> Manifest:
+    return {"name": name, "labels": dict(_LABELS)} | ({"namespace": namespace} if namespace else {})
+
+
+def _role(kind: str, metadata: Manifest, grants: Grants) -> Manifest:
+    rules: dict[tuple[str, tuple[str, ...]], list[str]] = collections.defaultdict(list)
+    for (group, resource), verbs in sorted(grants.items()):
+        rules[group, tuple(sorted(verbs, key=_order))].append(resource)
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": kind,
+        "metadata": metadata,
+        "rules": [
+            {"apiGroups": [group], "resources": resources, "verbs": list(verbs)}
+            for (group, verbs), resources in rules.items()
+        ],
+    }
+
+
+def _order(verb: str) -> tuple[int, str]:
+    return (_VERBS.index(verb) if verb in _VERBS else len(_VERBS), verb)
+
+
+def _binding(kind: str, metadata: Manifest, subject: Manifest) -> Manifest:
+    role = "Role" if kind == "RoleBinding" else "ClusterRole"
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": kind,
+        "metadata": metadata,
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": role, "name": metadata["name"]},
+        "subjects": [subject],
+    }
+
+
+_OURS = f"has(o.metadata.labels) && o.metadata.labels[?'{ownership.MANAGED_BY}'].orValue('') == '{ownership.MANAGER}'"
+_DEVICES = f"has(o.metadata.annotations) ? o.metadata.annotations[?'{api.ALLOWED_DEVICES}'].orValue('') : ''"
+
+
+def policies() -> list[Manifest]:
+    """ValidatingAdmissionPolicies and their bindings."""
+    return [
+        *_policy(
+            "vdcos-spec-belongs-to-its-owner",
+            [{"apiGroups": [api.GROUP], "apiVersions": ["*"], "operations": ["UPDATE"], "resources": ["*"]}],
+            [f"request.userInfo.username == '{USER}'"],
+            "object.spec == oldObject.spec"
+            " && object.metadata.?labels == oldObject.metadata.?labels"
+            " && object.metadata.?annotations == oldObject.metadata.?annotations",
+            "the operator may write status and finalizers only: what was declared is never rewritten",
+        ),
+        *_policy(
+            "vdcos-network-attachments",
+            [
+                {
+                    "apiGroups": ["k8s.cni.cncf.io"],
+                    "apiVersions": ["*"],
+                    "operations": ["CREATE", "UPDATE", "DELETE"],
+                    "resources": ["network-attachment-definitions"],
+                }
+            ],
+            [
+                f"[object, oldObject].exists(o, o != null && {_OURS})",
+                f"request.userInfo.username != '{USER}'",
+                "!request.userInfo.username.startsWith('system:serviceaccount:kube-system:')",
+                "!('system:masters' in request.userInfo.groups)",
+            ],
+            "false",
+            "this NetworkAttachmentDefinition is derived from a Network of vdcos: change that instead",
+        ),
+        *_policy(
+            "vdcos-allowed-devices",
+            [
+                {
+                    "apiGroups": [""],
+                    "apiVersions": ["*"],
+                    "operations": ["CREATE", "UPDATE"],
+                    "resources": ["namespaces"],
+                }
+            ],
+            [f"[object].map(o, {_DEVICES})[0] != (oldObject == null ? '' : [oldObject].map(o, {_DEVICES})[0])"],
+            f"authorizer.group('{api.GROUP}').resource('devices').check('allow').allowed()",
+            f"annotation {api.ALLOWED_DEVICES} hands host devices to tenants:"
+            f" it takes verb allow on devices.{api.GROUP}, as cluster administrators have it",
+        ),
+    ]
+
+
+def _policy(
+    name: str, resources: list[Manifest], conditions: list[str], expression: str, message: str
+) -> collections.abc.Iterator[Manifest]:
+    yield {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingAdmissionPolicy",
+        "metadata": _metadata(name),
+        "spec": {
+            "failurePolicy": "Fail",
+            "matchConstraints": {"resourceRules": resources},
+            "matchConditions": [
+                {"name": f"condition-{number}", "expression": condition}
+                for number, condition in enumerate(conditions, 1)
+            ],
+            "validations": [{"expression": expression, "message": message, "reason": "Forbidden"}],
+        },
+    }
+    yield {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingAdmissionPolicyBinding",
+        "metadata": _metadata(name),
+        "spec": {"policyName": name, "validationActions": ["Deny"]},
+    }
