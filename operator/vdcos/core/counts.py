@@ -1,0 +1,52 @@
+"""Counts in a status: bounded in size, and in how often they are written."""
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any
+
+from vdcos.core.plan import Instant
+
+SECONDS_BETWEEN = 5.0
+"""Counts over many objects change all the time in a burst; they are written at most this often."""
+
+NAMED = 10
+"""How many objects a status or a message names; the rest is counted."""
+
+COUNTED_AT = "countedAt"
+
+
+def usage(count: int, names: Iterable[object]) -> dict[str, Any]:
+    """How many, and the first ten by name, as ``api.meta.Usage``."""
+    return {"count": count, "names": [str(name) for name in islice(names, NAMED)]}
+
+
+def listed(count: int, names: Iterable[object]) -> str:
+    """The first ten names for a message, and how many more there are."""
+    named = [str(name) for name in islice(names, NAMED)]
+    return ", ".join(named) + (f" and {count - len(named)} more" if count > len(named) else "")
+
+
+def stamp(now: Instant) -> str:
+    """A moment as Kubernetes writes it."""
+    return datetime.fromtimestamp(now.wall, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def paced(stored: Mapping[str, Any], counted: Mapping[str, Any], now: Instant) -> tuple[dict[str, Any], float | None]:
+    """The counts to put into a status, and in how many seconds to look again, if that matters.
+
+    ``stored`` is the status as it stands. When its counts differ from ``counted`` and were written less than
+    ``SECONDS_BETWEEN`` ago by its own ``countedAt``, they stand until then. So the pace follows from what is stored,
+    survives a restart, and an unchanged world changes nothing. A ``countedAt`` from the future (a clock was set) does
+    not hold anything up.
+    """
+    known = {field: stored.get(field) for field in counted}
+    counted_at = stored.get(COUNTED_AT)
+    if known == counted and counted_at is not None:
+        return {**counted, COUNTED_AT: counted_at}, None
+    if counted_at is not None:
+        age = now.wall - datetime.fromisoformat(counted_at).timestamp()
+        if 0 <= age < SECONDS_BETWEEN:
+            standing = {field: value for field, value in known.items() if value is not None}
+            return {**standing, COUNTED_AT: counted_at}, SECONDS_BETWEEN - age
+    return {**counted, COUNTED_AT: stamp(now)}, None
