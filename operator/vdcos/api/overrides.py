@@ -72,4 +72,4 @@ _COMPILED = re.compile(PATTERN)
 
 def is_allowed(path: str) -> bool:
     """Whether an override may touch this path."""
-    return _COMPILED.match(path) is not None
+    return _COMPILED.fullmatch(path) is not None

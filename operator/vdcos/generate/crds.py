@@ -6,10 +6,11 @@ map has a bound, so that the API server can estimate the cost of CEL rules, and 
 
 import ast
 import collections.abc
+import functools
 import inspect
 import itertools
 import re
-import textwrap
+import sys
 import typing
 
 import pydantic.json_schema
@@ -91,13 +92,17 @@ def _field_docs(model: type[pydantic.BaseModel]) -> dict[str, str]:
     for base in reversed(model.__mro__):
         if not issubclass(base, schema.Model) or base in (schema.Model, schema.OneOf):
             continue
-        body = typing.cast(ast.ClassDef, ast.parse(textwrap.dedent(inspect.getsource(base))).body[0]).body
-        for field, text in itertools.pairwise(body):
+        for field, text in itertools.pairwise(_class_bodies(base.__module__)[base.__name__]):
             match field, text:
                 case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(doc))):
-                    if name in model.model_fields:
-                        docs[model.model_fields[name].alias or name] = inspect.cleandoc(doc)
+                    docs[model.model_fields[name].alias or name] = inspect.cleandoc(doc)
     return docs
+
+
+@functools.cache
+def _class_bodies(module: str) -> dict[str, list[ast.stmt]]:
+    source = inspect.getsource(sys.modules[module])
+    return {node.name: node.body for node in ast.parse(source).body if isinstance(node, ast.ClassDef)}
 
 
 def _root(model: Kind) -> Schema:
