@@ -1,0 +1,163 @@
+"""A cluster that is there already, reached through a kubeconfig's current context: what it is and what it lacks."""
+
+import json
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from devcluster import layout
+from devcluster.cluster import KubectlError
+
+_DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
+_DEFAULT_VIRT_CLASS = "storageclass.kubevirt.io/is-default-virt-class"
+
+
+class Existing:
+    """The cluster behind the current context, pinned: a later ``kubectl config use-context`` does not move us.
+
+    Raises KubectlError where there is no kubectl, no current context, or no answer.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        found = shutil.which("kubectl")
+        if not found:
+            raise KubectlError("CLUSTER=current needs kubectl on the PATH")
+        self._program = found
+        self._directory = directory
+        view = json.loads(self._run(None, "config", "view", "--minify", "--flatten", "--raw", "-o", "json"))
+        self.context = str(view.get("current-context", ""))
+        if not self.context or not view.get("clusters"):
+            raise KubectlError("the kubeconfig has no current context: choose one with kubectl config use-context")
+        self._cluster: dict[str, Any] = view["clusters"][0]["cluster"]
+        self.kubeconfig = directory / "kubeconfig"
+        layout.replace(self.kubeconfig, yaml.safe_dump(view))
+
+    @property
+    def server(self) -> str:
+        return str(self._cluster["server"])
+
+    @property
+    def program(self) -> str:
+        """The kubectl in use."""
+        return self._program
+
+    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        """Run kubectl; returns what it prints. Raises KubectlError."""
+        return self._run(self.kubeconfig, *arguments, stdin=stdin)
+
+    def service_account_kubeconfig(self, namespace: str, name: str) -> Path:
+        """A kubeconfig for a ServiceAccount that exists: its holder may do what RBAC gives it and no more."""
+        token = self.kubectl("create", "token", name, "--namespace", namespace, "--duration", "24h").strip()
+        document = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": name,
+            "clusters": [{"name": name, "cluster": self._cluster}],
+            "users": [{"name": name, "user": {"token": token}}],
+            "contexts": [{"name": name, "context": {"cluster": name, "user": name, "namespace": namespace}}],
+        }
+        path = self._directory / f"serviceaccount-{namespace}-{name}.kubeconfig"
+        layout.replace(path, yaml.safe_dump(document))
+        return path
+
+    def _run(self, kubeconfig: Path | None, *arguments: str, stdin: str | None = None) -> str:
+        environment = {**os.environ, "KUBECONFIG": str(kubeconfig)} if kubeconfig else dict(os.environ)
+        result = subprocess.run(
+            [self._program, *arguments], env=environment, input=stdin, check=False, capture_output=True, text=True
+        )
+        if result.returncode:
+            raise KubectlError(result.stderr.strip() or result.stdout.strip())
+        return result.stdout
+
+
+@dataclass(frozen=True)
+class Part:
+    """Something that vdcos builds on: whether the cluster has it, and what its absence costs."""
+
+    name: str
+    found: str
+    """What was found; empty when it is missing."""
+    cost: str
+    required: bool = False
+
+
+def inspect(cluster: Existing) -> list[Part]:
+    """What the cluster has and lacks. Reads only. Raises KubectlError."""
+    groups = {group["name"] for group in json.loads(cluster.kubectl("get", "--raw", "/apis"))["groups"]}
+
+    def listed(group: str, resource: str) -> list[dict[str, Any]]:
+        if group not in groups:
+            return []
+        items: list[dict[str, Any]] = json.loads(cluster.kubectl("get", resource, "-A", "-o", "json"))["items"]
+        return items
+
+    def names(items: list[dict[str, Any]]) -> str:
+        return ", ".join(item["metadata"]["name"] for item in items)
+
+    kubevirt = listed("kubevirt.io", "kubevirts.kubevirt.io")
+    cdi = listed("cdi.kubevirt.io", "cdis.cdi.kubevirt.io")
+    return [
+        Part("KubeVirt", _deployed(kubevirt, "observedKubeVirtVersion"), "there is no hypervisor", required=True),
+        Part("CDI", _deployed(cdi, "observedVersion"), "disks cannot be imported, cloned or made", required=True),
+        Part(
+            "Multus",
+            "NetworkAttachmentDefinitions are served" if "k8s.cni.cncf.io" in groups else "",
+            "only networks of kind pod work",
+        ),
+        Part(
+            "snapshot classes",
+            names(listed("snapshot.storage.k8s.io", "volumesnapshotclasses.snapshot.storage.k8s.io")),
+            "disks are cloned by copying every byte, and cannot be made from snapshots",
+        ),
+        Part(
+            "nmstate",
+            "NodeNetworkConfigurationPolicies are served" if "nmstate.io" in groups else "",
+            "networks cannot configure the hosts' uplinks; the bridges must be there (the samples have no uplinks)",
+        ),
+        Part(
+            "storage classes", names(listed("storage.k8s.io", "storageclasses")), "no disk can be made", required=True
+        ),
+    ]
+
+
+def _deployed(items: list[dict[str, Any]], version: str) -> str:
+    """The version of an installation that says that it is deployed."""
+    for item in items:
+        status = item.get("status", {})
+        if status.get("phase") == "Deployed":
+            return str(status.get(version) or "version unknown")
+    return ""
+
+
+def with_classes_of(documents: list[dict[str, Any]], classes: list[dict[str, Any]]) -> list[str]:
+    """Let what asks for a storage class that the cluster lacks use its default one; returns what was changed, in words.
+
+    ``documents`` are changed in place. Raises KubectlError when a class is missing and none is the default.
+    """
+    present = {item["metadata"]["name"] for item in classes}
+    default = _default(classes)
+    changes = []
+    for document in documents:
+        spec = document.get("spec", {})
+        holder = spec if document["kind"] == "Datastore" else spec.get("storage", {})
+        wanted = holder.get("storageClassName")
+        if not wanted or wanted in present:
+            continue
+        if not default:
+            raise KubectlError(f"there is no storage class {wanted}, and none is marked as the default one")
+        holder["storageClassName"] = default
+        changes.append(f"{document['kind']} {document['metadata']['name']} uses {default}: there is no {wanted}")
+    return changes
+
+
+def _default(classes: list[dict[str, Any]]) -> str:
+    for annotation in (_DEFAULT_VIRT_CLASS, _DEFAULT_CLASS):
+        for item in classes:
+            if item["metadata"].get("annotations", {}).get(annotation) == "true":
+                return str(item["metadata"]["name"])
+    return ""
