@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "  Options of run: ONCE=1 (exit when converged), CLUSTER=current (use the kubeconfig's cluster), HOSTS=4"
+	@echo "  Options of run: ONCE=1 (exit when converged), HOSTS=4, CLUSTER=current (the kubeconfig's cluster; asks unless YES=1)"
 
 install: $(VENV)/.installed ## Install what the project needs into .venv, from the hash-pinned lock
 
@@ -23,7 +23,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	@touch $@
 
 run: install ## Bring up a virtual datacenter and show it
-	@$(BIN)/python -m devcluster.run --hosts $(or $(HOSTS),4) --cluster $(or $(CLUSTER),devcluster) $(if $(ONCE),--once)
+	@$(BIN)/python -m devcluster.run --hosts $(or $(HOSTS),4) --cluster $(or $(CLUSTER),devcluster) $(if $(ONCE),--once) $(if $(YES),--yes)
 
 test: install ## Run everything that must hold before a change lands
 	@$(BIN)/python tests/run.py
