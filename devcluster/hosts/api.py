@@ -135,19 +135,19 @@ class Api:
             await asyncio.sleep(_RETRY_SECONDS)
 
     async def _list(self, kind: Kind) -> tuple[list[Object], str]:
-        decoder, found, token = _views[kind.resource], [], ""
+        found: list[Object] = []
+        token = ""
         while True:
             parameters = {"limit": str(_PAGE)} | ({"continue": token} if token else {})
             body = await self._call("GET", f"{kind.prefix}/{kind.resource}", parameters, _accept(kind, listing=True))
             page = _page.decode(body)
-            found += [decoder.decode(item) for item in page.items or []]
+            found += [seen for item in page.items or [] if (seen := _view(kind, item)) is not None]
             token = page.metadata.continue_
             if not token:
                 return found, page.metadata.resource_version
 
     async def _stream(self, kind: Kind, version: str) -> AsyncIterator[Changed]:
         """Changes since `version`, for ever; a stream that the server ends in order is taken up where it ended."""
-        decoder = _views[kind.resource]
         while True:
             parameters = {
                 "watch": "true",
@@ -170,9 +170,9 @@ class Api:
                     if event.type == "BOOKMARK":
                         version = _bookmark.decode(event.object).metadata.resource_version
                         continue
-                    seen = decoder.decode(event.object)
-                    version = seen.metadata.resource_version
-                    yield Changed(seen, event.type == "DELETED")
+                    if (seen := _view(kind, event.object)) is not None:
+                        version = seen.metadata.resource_version
+                        yield Changed(seen, event.type == "DELETED")
 
     async def get(self, ref: Ref) -> Object:
         """An object as it is now. Raises Refused."""
@@ -203,6 +203,15 @@ class Api:
             if response.status >= 400:
                 raise _refusal(response.status, body)
             return body
+
+
+def _view(kind: Kind, raw: msgspec.Raw) -> Object | None:
+    """An object as hosts see it; None, and an error in the log, for one that they cannot read."""
+    try:
+        return _views[kind.resource].decode(raw)
+    except msgspec.ValidationError:
+        _log.exception("cannot read one of %s", kind.resource)
+        return None
 
 
 async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:

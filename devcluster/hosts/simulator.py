@@ -66,7 +66,7 @@ class Simulator:
         self._ledger = ledger
         self._api = api
         self._store = Store()
-        self._writer = Writer(api, self._saw)
+        self._writer = Writer(api, self._answered)
         self._events: deque[tuple[str, Event]] = deque()
         self._stepping = False
         self._waiting: dict[str, Pod] = {}
@@ -110,8 +110,17 @@ class Simulator:
             self._deliver(name, self._up(name, adopt=True))
 
     def _saw(self, seen: Object) -> None:
-        if not self._store.put(seen):
-            return
+        if self._store.put(seen):
+            self._look(seen)
+
+    def _answered(self, seen: Object) -> None:
+        """A write is over. Look at the object even if this is no news: what it needed meanwhile was held back."""
+        self._store.put(seen)
+        newest = self._store.newest(seen)
+        if newest is not None:
+            self._look(newest)
+
+    def _look(self, seen: Object) -> None:
         self._step_storage(storage.Seen(seen))
         match seen:
             case Pod():

@@ -26,6 +26,11 @@ class Store:
             self._pods_by_node.setdefault(seen.spec.node_name, {})[seen.uid] = seen
         return True
 
+    def newest(self, seen: Object) -> Object | None:
+        """The newest version of an object, if it still is that object."""
+        kept = self._objects.get(type(seen), {}).get(seen.key)
+        return kept if kept is not None and kept.uid == seen.uid else None
+
     def remove(self, gone: Object) -> bool:
         """Forget an object, unless another of its name has taken its place; returns whether it was there."""
         kept = self._objects.get(type(gone), {})

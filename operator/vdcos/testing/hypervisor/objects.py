@@ -304,10 +304,9 @@ class Resources(View, frozen=True):
 
 
 class DataSource(View, frozen=True):
-    api_group: str = ""
     kind: str = ""
     name: str = ""
-    namespace: str = ""
+    namespace: str | None = None
 
 
 class ClaimSpec(View, frozen=True):

@@ -126,7 +126,7 @@ class _Turn:
                 self.content(seen)
             case StorageClass():
                 self.storage = replace(before, classes={**before.classes, seen.metadata.name: seen})
-                self.retry()
+                self.revisit(before.claims)
             case SnapshotClass():
                 classes = {**before.snapshot_classes, seen.metadata.name: seen}
                 self.storage = replace(before, snapshot_classes=classes)
