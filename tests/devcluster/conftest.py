@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from devcluster.cluster import Cluster
+from tests.devcluster import replica
 
 HOSTS = 4
 
@@ -26,6 +27,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     assert "PYTEST_XDIST_WORKER" not in os.environ, "these tests share one cluster: run them without -n"
     with Cluster.running(hosts=HOSTS, directory=tmp_path_factory.mktemp("devcluster")) as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def installed(cluster: Cluster) -> Path:
+    """CRDs and RBAC are installed; the kubeconfig of the operator's own ServiceAccount, with its generated rights."""
+    return replica.install(cluster)
 
 
 @pytest.fixture
