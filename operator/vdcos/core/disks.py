@@ -43,7 +43,15 @@ def is_disk(meta: Meta, vm: str, disk: str) -> bool:
 
 def requested(meta: Meta) -> int:
     """Bytes that the disk was created with; 0 when nobody says."""
-    text = meta.annotation(REQUESTED)
+    return _number(meta.annotation(REQUESTED))
+
+
+def grown_to(meta: Meta) -> int:
+    """Bytes that were declared when the disk last grew; 0 when it never did."""
+    return _number(meta.annotation(SIZE))
+
+
+def _number(text: str) -> int:
     return int(text) if text.isascii() and text.isdigit() else 0
 
 
@@ -61,13 +69,15 @@ def _datastore(held: DataVolume | PersistentVolumeClaim) -> Iterable[str]:
 
 
 def _growth(claim: PersistentVolumeClaim) -> int:
-    return max(0, claimed(claim) - requested(claim.metadata))
+    counted = any(ref.kind == DataVolume.resource.kind for ref in claim.metadata.owner_references)
+    return max(0, claimed(claim) - (requested(claim.metadata) if counted else 0))
 
 
 CREATED: Index[Any] = Index(DataVolume, _datastore, lambda volume: requested(volume.metadata))
 """DataVolumes by datastore; their amount is what they were created with."""
 GROWN: Index[Any] = Index(PersistentVolumeClaim, _datastore, _growth)
-"""Claims by datastore; their amount is what they request beyond that: growth, and a filesystem's own needs."""
+"""Claims by datastore; their amount is what they request beyond that: growth, a filesystem's own needs, and everything
+where no DataVolume is left."""
 
 
 def provisioned(world: Snapshot, datastore: str) -> int:

@@ -57,3 +57,21 @@ class StorageProfile(Object, frozen=True):
         "cdi.kubevirt.io", "v1beta1", "storageprofiles", "StorageProfile", namespaced=False
     )
     status: StorageProfileStatus = StorageProfileStatus()
+
+
+class CdiStatus(msgspec.Struct, frozen=True, rename="camel"):
+    observed_version: str = ""
+
+
+class Cdi(Object, frozen=True):
+    """How CDI is installed. There is one, or none where CDI was installed without its operator."""
+
+    resource: ClassVar[Resource] = Resource("cdi.kubevirt.io", "v1beta1", "cdis", "CDI", namespaced=False)
+    status: CdiStatus = CdiStatus()
+
+    @property
+    def checks_sums(self) -> bool:
+        """Whether it can check what it downloads (since 1.65). A version that is not said counts as new."""
+        major, _, rest = self.status.observed_version.removeprefix("v").partition(".")
+        minor = rest.partition(".")[0]
+        return not (major == "1" and minor.isdigit() and int(minor) < 65)

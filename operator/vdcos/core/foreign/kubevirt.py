@@ -1,5 +1,6 @@
 """KubeVirt (kubevirt.io, instancetype.kubevirt.io), as far as plans read it."""
 
+import sys
 from typing import ClassVar
 
 import msgspec
@@ -157,7 +158,7 @@ class KubeVirtStatus(msgspec.Struct, frozen=True, rename="camel"):
     observed_kube_virt_version: str = ""
 
 
-# Gates that listing is not needed for any more, and the minor version of KubeVirt 1.x since which they are on.
+# Gates that need no listing any more, by the minor version of KubeVirt 1.x since which they are on.
 _ON_SINCE = {"ExpandDisks": 9, "DeclarativeHotplugVolumes": 9}
 
 
@@ -173,10 +174,15 @@ class KubeVirt(Object, frozen=True):
         developer = self.spec.configuration.developer_configuration
         if name in developer.disabled_feature_gates:
             return False
-        version = self.status.observed_kube_virt_version.removeprefix("v").split(".")
-        since = _ON_SINCE.get(name)
-        default_on = since is not None and version[0] == "1" and version[1:2] > [""] and int(version[1]) >= since
-        return default_on or name in developer.feature_gates
+        major, _, rest = self.status.observed_kube_virt_version.removeprefix("v").partition(".")
+        minor = rest.partition(".")[0]
+        on_by_default = major == "1" and minor.isdigit() and int(minor) >= _ON_SINCE.get(name, sys.maxsize)
+        return on_by_default or name in developer.feature_gates
+
+    @property
+    def migrates_to_update(self) -> bool:
+        """Whether it starts the live migrations that hot-added CPUs, memory and NICs need."""
+        return "LiveMigrate" in self.spec.workload_update_strategy.workload_update_methods
 
     @property
     def permitted_devices(self) -> frozenset[str]:

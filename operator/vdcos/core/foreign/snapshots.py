@@ -12,3 +12,9 @@ class VolumeSnapshotClass(Object, frozen=True):
         "snapshot.storage.k8s.io", "v1", "volumesnapshotclasses", "VolumeSnapshotClass", namespaced=False
     )
     driver: str = ""
+
+
+class VolumeSnapshot(Object, frozen=True):
+    """A snapshot that a disk can be made from."""
+
+    resource: ClassVar[Resource] = Resource("snapshot.storage.k8s.io", "v1", "volumesnapshots", "VolumeSnapshot")

@@ -1,0 +1,243 @@
+"""One look at one VirtualMachine: what is declared, what is there, and what follows for all phases of the plan."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from vdcos import api
+from vdcos.api import virtualmachine as words
+from vdcos.core import disks as names
+from vdcos.core.conditions import Condition
+from vdcos.core.foreign import kubevirt
+from vdcos.core.foreign.kubevirt import VirtualMachineInstance
+from vdcos.core.objects import Meta, Unreadable
+from vdcos.core.plan import Action, Instant
+from vdcos.providers.networks import Problem, Providers
+from vdcos.services.virtualmachine import data_volumes, hardware, kubevirt_vm, networks, overrides, power
+from vdcos.services.virtualmachine import disks as storage
+from vdcos.services.virtualmachine.kubevirt_vm import Card, Parts, Volume
+from vdcos.services.virtualmachine.observe import Seen
+
+HOT_BUSES = ("virtio", "scsi")
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What one phase of a plan comes to. ``after`` is seconds until the next look when nothing changes."""
+
+    actions: tuple[Action, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+    after: float | None = None
+
+
+@dataclass(frozen=True)
+class Case:
+    """Nothing in here changes; what is derived is derived once."""
+
+    cr: api.VirtualMachine
+    seen: Seen
+    now: Instant
+    providers: Providers
+
+    @cached_property
+    def owner(self) -> Meta:
+        meta = self.cr.metadata
+        return Meta(name=meta.name, namespace=meta.namespace, uid=meta.uid)
+
+    @cached_property
+    def child(self) -> kubevirt.VirtualMachine | None:
+        """KubeVirt's VM of this name, ours or not."""
+        return self.seen.child if isinstance(self.seen.child, kubevirt.VirtualMachine) else None
+
+    @cached_property
+    def mine(self) -> bool:
+        """The child is there, ours, and staying."""
+        child = self.child
+        return (
+            child is not None and child.metadata.owned_by(self.owner.uid) and child.metadata.deletion_timestamp is None
+        )
+
+    @cached_property
+    def taken(self) -> str:
+        """Why the child's name is not to be had, ever; "" when it is free, or will be."""
+        if self.child is None or self.mine or self.child.metadata.owned_by(self.owner.uid):
+            return ""
+        if data_volumes.is_former(self.child.metadata, self.owner):
+            return ""
+        return (
+            f"KubeVirt VM {self.child.metadata.key} exists and is not managed by this object; it is left alone. "
+            "Rename this VirtualMachine, or remove that VM"
+        )
+
+    @cached_property
+    def template(self) -> Mapping[str, Any]:
+        """The template's spec of our child; empty while there is none."""
+        found: Mapping[str, Any] = self.seen.child_spec.get("template", {}).get("spec", {}) if self.mine else {}
+        return found
+
+    @cached_property
+    def instance(self) -> VirtualMachineInstance | None:
+        """The instance that runs, starts or stops; None when it has stopped for good or is somebody else's."""
+        instance = self.seen.instance
+        if not isinstance(instance, VirtualMachineInstance) or instance.status.phase in power.FINAL:
+            return None
+        return instance if self.child is not None and instance.metadata.owned_by(self.child.metadata.uid) else None
+
+    @cached_property
+    def running(self) -> Mapping[str, Any]:
+        """The spec that the instance runs; the template's when they are known to be the same."""
+        return self.seen.instance_spec or self.template
+
+    def gate(self, name: str) -> bool:
+        return self.seen.kubevirt is not None and self.seen.kubevirt.gate(name)
+
+    @cached_property
+    def facts(self) -> power.Facts:
+        final = self.seen.instance if self.instance is None else None
+        instances = (self.seen.child, self.seen.instance)
+        return power.Facts(
+            name=self.owner.name,
+            spec=self.cr.spec,
+            unreadable=next((found.why for found in instances if isinstance(found, Unreadable)), ""),
+            child=self.child if self.mine else None,
+            strategy=str(self.seen.child_spec.get("runStrategy", "")),
+            instance=self.instance,
+            final=final if isinstance(final, VirtualMachineInstance) else None,
+            waits_for=self.unresolved or ("the name is taken" if self.taken else ""),
+            before=self.stored(power.SYNCED)[1],
+        )
+
+    # What the references resolve to
+
+    @cached_property
+    def disks(self) -> tuple[storage.Decision, ...]:
+        known = {disk.name: disk.phase for disk in self.cr.status.disks}
+        pledged: dict[str, int] = {}
+        decisions = []
+        for disk in self.cr.spec.disks:
+            look = storage.Look(
+                owner=self.owner,
+                created=self.cr.metadata.creation_timestamp,
+                disk=disk,
+                seen=self.seen.disks[disk.name],
+                namespace=self.seen.namespace,
+                known_ready=known.get(disk.name) in ("Ready", "Expanding"),
+                pledged=pledged.get(disk.datastore, 0),
+                instance=self.instance.metadata.uid if self.instance else "",
+                grows_live=self.gate("ExpandDisks"),
+                cdi=self.seen.cdi,
+            )
+            decision = storage.decide(look)
+            pledged[disk.datastore] = pledged.get(disk.datastore, 0) + decision.promised
+            decisions.append(decision)
+        return tuple(decisions)
+
+    @cached_property
+    def cards(self) -> Mapping[str, Card | Problem]:
+        """By the card's name."""
+        attached = {interface["name"] for interface in networks.interfaces(self.template)}
+        return {
+            nic.name: networks.resolve(
+                networks.Look(
+                    nic=nic,
+                    seen=self.seen.nics[nic.name],
+                    namespace=self.seen.namespace,
+                    name_of_namespace=self.owner.namespace,
+                    attached=nic.name in attached,
+                    providers=self.providers,
+                )
+            )
+            for nic in self.cr.spec.nics
+        }
+
+    @cached_property
+    def hardware(self) -> tuple[hardware.Problem, ...]:
+        return tuple(hardware.problems(self.cr, self.seen))
+
+    # What the child is to be
+
+    @cached_property
+    def run_strategy(self) -> kubevirt_vm.RunStrategy:
+        seen = self.child.status.run_strategy if self.child and self.mine else ""
+        return power.run_strategy(self.cr.spec, self.seen.child_spec.get("runStrategy", ""), seen, self.instance)
+
+    @cached_property
+    def wanted(self) -> Mapping[str, Any] | overrides.Conflict:
+        """The manifest of the child; only meaningful while nothing is ``unresolved``."""
+        parts = Parts(
+            run_strategy=self.run_strategy,
+            volumes=[self._volume(decision) for decision in self.disks],
+            cards=[card for card in self.cards.values() if isinstance(card, Card)],
+            leaving=self._leaving(),
+            cluster=self.seen.cluster,
+        )
+        manifest = kubevirt_vm.build(self.cr, self.owner, parts)
+        try:
+            return overrides.apply(manifest, self.cr.spec.overrides) if self.cr.spec.overrides else manifest
+        except overrides.Conflict as conflict:
+            return conflict
+
+    @cached_property
+    def unresolved(self) -> str:
+        """Why the child's hardware cannot be said yet, or ""."""
+        for decision in self.disks:
+            if not decision.attachable:
+                return f"disk {decision.disk.name}: {decision.reason}"
+        for name, card in self.cards.items():
+            if isinstance(card, Problem):
+                return f"NIC {name}: {card.reason}"
+        for reason, _ in self.hardware:
+            return reason
+        return "overrides" if isinstance(self.wanted, overrides.Conflict) else ""
+
+    def _volume(self, decision: storage.Decision) -> Volume:
+        """How the disk is referred to: as it was before, since a change would be a reason to restart."""
+        disk, claim = decision.disk, names.name(self.owner.name, decision.disk.name)
+        live: Mapping[str, Any] = next((v for v in self.template.get("volumes", ()) if v["name"] == disk.name), {})
+        for source in ("dataVolume", "persistentVolumeClaim"):
+            if claim in live.get(source, {}).values():
+                return Volume(disk, claim, source, self._hot(disk, live[source]))
+        return Volume(disk, claim, "dataVolume" if decision.has_volume else "persistentVolumeClaim", self._hot(disk))
+
+    def _hot(self, disk: words.Disk, live: Mapping[str, Any] | None = None) -> bool:
+        """Whether a volume is one that came to a running VM.
+
+        It stays one until the VM is powered off: a change while it runs would be a reason to restart. From then on it
+        is there from the start, as a guest expects of what it mounts at boot.
+        """
+        if self.cr.spec.power_state == "PoweredOff":
+            return False
+        if live is not None:
+            return bool(live.get("hotpluggable"))
+        return (
+            self.mine
+            and self.instance is not None
+            and self.instance.metadata.deletion_timestamp is None
+            and self.gate("DeclarativeHotplugVolumes")
+            and not self.gate("HotplugVolumes")
+            and disk.bus in HOT_BUSES
+            and disk.boot_order is None
+        )
+
+    def _leaving(self) -> tuple[kubevirt_vm.Leaving, ...]:
+        if self.instance is None or self.instance.metadata.deletion_timestamp is not None:
+            return ()
+        reported = [interface.name for interface in self.instance.status.interfaces]
+        return tuple(networks.leaving(self.cr.spec.nics, self.template, self.running, reported))
+
+    @cached_property
+    def released(self) -> tuple[Action, ...]:
+        """Disks that the spec does not name any more are retained, whatever it said about them before."""
+        return tuple(
+            data_volumes.release(held, self.owner)
+            for held in self.seen.undeclared
+            if held.metadata.owned_by(self.owner.uid) and held.metadata.deletion_timestamp is None
+        )
+
+    def stored(self, condition: str) -> tuple[str, str, str]:
+        """Status, reason and message of a condition as it stands in the stored status; three "" when it does not."""
+        for known in self.cr.status.conditions:
+            if known.type == condition:
+                return known.status, known.reason, known.message
+        return "", "", ""

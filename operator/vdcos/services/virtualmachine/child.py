@@ -1,0 +1,124 @@
+"""The child: KubeVirt's VM is created, changed, and put right when somebody else changed what we want."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from vdcos.core import conditions, ownership
+from vdcos.core.drift import drift, stamped
+from vdcos.core.foreign import kubevirt
+from vdcos.core.foreign.kubevirt import VirtualMachine
+from vdcos.core.objects import Meta, Unreadable
+from vdcos.core.plan import Apply, Patch
+from vdcos.services.virtualmachine.case import Case, Said
+
+APPLIED = "Applied"
+
+REPAIRED = f"{ownership.GROUP}/repaired"
+"""Annotation of the child: digest of the fields that were repaired last, how often in a row, and when (Unix seconds).
+
+It is written by the repair itself, so no crash can lose the count."""
+
+LIMIT = 3
+"""Repairs of the same fields in a row after which somebody else evidently means it."""
+WINDOW = 600
+"""Seconds within which the same repair counts as in a row, and after which a write war is joined again."""
+
+
+class Repairs(NamedTuple):
+    """What was repaired last."""
+
+    fields: str = ""
+    times: int = 0
+    at: int = 0
+
+    @classmethod
+    def of(cls, child: Meta) -> "Repairs":
+        fields, _, rest = child.annotation(REPAIRED).partition("/")
+        times, _, at = rest.partition("/")
+        return cls(fields, int(times), int(at)) if times.isdecimal() and at.isdecimal() else cls()
+
+    def __str__(self) -> str:
+        return f"{self.fields}/{self.times}/{self.at}"
+
+
+def converge(case: Case) -> Said:
+    """Bring the child to what is wanted, if it is ours to change."""
+    if isinstance(case.seen.child, Unreadable):
+        return Said(conditions=(conditions.unknown(APPLIED, "KubeVirtUnreadable", case.seen.child.why),))
+    if case.child is not None and not case.mine:
+        return _not_mine(case)
+    if case.unresolved:
+        return _keep(case, case.child)
+    assert isinstance(case.wanted, Mapping)
+    manifest = stamped(case.wanted)
+    if case.child is None:
+        # Unforced: a namesake that somebody made a moment ago is a conflict, and not taken over.
+        create = Apply(VirtualMachine.resource, manifest, "create the KubeVirt VM", force=False)
+        return Said((create,), (conditions.false(APPLIED, "Creating", "the KubeVirt VM is being created"),))
+    if case.child.metadata.annotation(ownership.APPLIED) != manifest["metadata"]["annotations"][ownership.APPLIED]:
+        apply = Apply(VirtualMachine.resource, _of(case.child, manifest), "bring the KubeVirt VM up to date")
+        return Said((apply,), (conditions.false(APPLIED, "Changing", "the KubeVirt VM is being changed"),))
+    return _repair(case, case.child, manifest)
+
+
+def _not_mine(case: Case) -> Said:
+    if case.taken:
+        return Said(conditions=(conditions.false(APPLIED, "NameTaken", case.taken),))
+    message = "the previous KubeVirt VM of this name is being deleted; waiting until it is gone"
+    return Said(conditions=(conditions.false(APPLIED, "PreviousTerminating", message),))
+
+
+def _keep(case: Case, child: kubevirt.VirtualMachine | None) -> Said:
+    """References do not all resolve: the VM keeps the hardware that it has, and its power state still follows."""
+    if child is None:
+        message = f"the KubeVirt VM is created once everything it refers to is there ({case.unresolved})"
+        return Said(conditions=(conditions.false(APPLIED, "Waiting", message),))
+    message = f"the VM keeps the hardware that it has until everything it refers to is there ({case.unresolved})"
+    said = (conditions.false(APPLIED, "Waiting", message),)
+    if case.seen.child_spec.get("runStrategy") == case.run_strategy:
+        return Said(conditions=said)
+    operation = {"op": "replace", "path": "/spec/runStrategy", "value": case.run_strategy}
+    why = f"set runStrategy to {case.run_strategy}"
+    return Said((Patch(child.resource, child.metadata.key, child.metadata.uid, (operation,), why),), said)
+
+
+def _repair(case: Case, child: kubevirt.VirtualMachine, manifest: Mapping[str, Any]) -> Said:
+    """We want what we wanted before: whatever differs was changed by somebody else."""
+    live = {
+        "metadata": {"labels": child.metadata.labels or {}, "annotations": child.metadata.annotations or {}},
+        "spec": case.seen.child_spec,
+    }
+    compared = {"metadata": {"labels": manifest["metadata"]["labels"]}, "spec": manifest["spec"]}
+    fields = tuple(sorted(drift(compared, live)))
+    if not fields:
+        return Said(conditions=(conditions.true(APPLIED, "Applied", "the KubeVirt VM is as it should be"),))
+    before, mark = Repairs.of(child.metadata), ownership.digest("\n".join(fields))
+    again = mark == before.fields and case.now.wall - before.at < WINDOW
+    if again and before.times >= LIMIT:
+        message = (
+            f"somebody keeps changing {_listed(fields)} of KubeVirt VM {child.metadata.key}: it was put right {LIMIT} "
+            "times in a row and is left as it is now. Find out who (kubectl get vm -o yaml --show-managed-fields) and "
+            f"stop them; the next attempt is made {WINDOW // 60} min after the last, or when this object changes"
+        )
+        left = max(1.0, WINDOW - (case.now.wall - before.at))
+        return Said(conditions=(conditions.false(APPLIED, "WriteWar", message),), after=left)
+    repairs = Repairs(mark, before.times + 1 if again else 1, int(case.now.wall))
+    metadata = manifest["metadata"]
+    marked = {**metadata, "annotations": {**metadata["annotations"], REPAIRED: str(repairs)}}
+    apply = Apply(
+        VirtualMachine.resource,
+        _of(child, {**manifest, "metadata": marked}),
+        f"put right what somebody changed: {_listed(fields)}",
+        repairs=fields,
+    )
+    return Said((apply,), (conditions.false(APPLIED, "Repairing", f"{_listed(fields)} is being put right"),))
+
+
+def _of(child: kubevirt.VirtualMachine, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest for this very child, and not for a namesake that was created since."""
+    return {**manifest, "metadata": {**manifest["metadata"], "uid": child.metadata.uid}}
+
+
+def _listed(fields: tuple[str, ...]) -> str:
+    more = len(fields) - 3
+    return ", ".join(fields[:3]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,416 @@
+"""Disks: which DataVolume each one gets, when it grows, whom it belongs to, and what is to be said about it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from vdcos import api
+from vdcos.api import virtualmachine as words
+from vdcos.core import disks, quantity, tenancy
+from vdcos.core.foreign.cdi import Cdi, DataVolume
+from vdcos.core.foreign.kubernetes import Namespace, PersistentVolumeClaim, StorageClass
+from vdcos.core.objects import Meta, Unreadable
+from vdcos.core.plan import Action
+from vdcos.services.virtualmachine import data_volumes
+from vdcos.services.virtualmachine.observe import DATASTORE_FULL, EXPANSION_UNSUPPORTED, SeenDisk
+
+Phase = Literal["Pending", "Importing", "Ready", "Expanding", "Failed"]
+
+FIRST_POWER_ON = "FirstPowerOn"
+NOT_OURS = "DiskNotOurs"
+LOST = "DiskLost"
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One declared disk, and what decides about it."""
+
+    owner: Meta
+    created: str
+    """When the VirtualMachine was created."""
+    disk: words.Disk
+    seen: SeenDisk
+    namespace: Namespace | Unreadable | None
+    known_ready: bool
+    """The stored status says that the disk was ready once."""
+    pledged: int
+    """Bytes that this plan has promised to other disks of the same datastore."""
+    instance: str
+    """Uid of the running instance, or ""."""
+    grows_live: bool
+    cdi: Cdi | None
+
+    @property
+    def volume(self) -> DataVolume | None:
+        return self.seen.volume if isinstance(self.seen.volume, DataVolume) else None
+
+    @property
+    def claim(self) -> PersistentVolumeClaim | None:
+        return self.seen.claim if isinstance(self.seen.claim, PersistentVolumeClaim) else None
+
+    @property
+    def datastore(self) -> api.Datastore | None:
+        return self.seen.datastore if isinstance(self.seen.datastore, api.Datastore) else None
+
+    @property
+    def held(self) -> tuple[DataVolume | PersistentVolumeClaim, ...]:
+        """What exists of the disk; the first one is the one that owner references stand on."""
+        return tuple(found for found in (self.volume, self.claim) if found is not None)
+
+    @property
+    def size(self) -> int:
+        """Declared bytes."""
+        return quantity.whole(self.disk.size)
+
+    @property
+    def recorded(self) -> int:
+        """Bytes that the disk has: as declared when it was created or last grew, else what its claim requests."""
+        grown = disks.grown_to(self.claim.metadata) if self.claim else 0
+        created = max((disks.requested(held.metadata) for held in self.held), default=0)
+        return grown or created or (disks.claimed(self.claim) if self.claim else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What becomes of one disk. ``reason`` is "" when there is nothing to complain about."""
+
+    disk: words.Disk
+    attachable: bool
+    """There is something to attach, or will be once the actions are done."""
+    reason: str = ""
+    message: str = ""
+    note: str = ""
+    """What is worth knowing although all is well."""
+    phase: Phase = "Ready"
+    progress: str = ""
+    size: int = 0
+    reused: bool = False
+    actions: tuple[Action, ...] = ()
+    promised: int = 0
+    """Bytes by which the actions add to the datastore."""
+    has_volume: bool = True
+    """There is a DataVolume, or will be."""
+    restart: bool = False
+    """The running VM does not see the disk's new size."""
+
+
+Rule = Callable[[Look], Decision | None]
+
+
+def decide(look: Look) -> Decision:
+    """The first rule that applies decides."""
+    return next(decision for rule in RULES if (decision := rule(look)) is not None)
+
+
+def _unreadable(look: Look) -> Decision | None:
+    for found in (look.seen.volume, look.seen.claim):
+        if isinstance(found, Unreadable):
+            return Decision(look.disk, False, "Unreadable", found.why, phase="Pending")
+    return None
+
+
+def _not_ours(look: Look) -> Decision | None:
+    for held in look.held:
+        if not disks.is_disk(held.metadata, look.owner.name, look.disk.name):
+            message = (
+                f"{held.resource.kind} {held.metadata.name} exists and is not this disk (it lacks the labels "
+                f"{disks.VM} and {disks.DISK}); it is left alone. Rename the disk, or remove that object"
+            )
+            return Decision(look.disk, False, NOT_OURS, message, phase="Failed")
+    return None
+
+
+def _leaving(look: Look) -> Decision | None:
+    """The disk of a VM of the same name that was deleted with it, and is not gone yet."""
+    for held in look.held:
+        if held.metadata.deletion_timestamp is not None or data_volumes.is_former(held.metadata, look.owner):
+            message = f"{held.resource.kind} {held.metadata.name} of before is being deleted; waiting until it is gone"
+            return Decision(look.disk, False, "DiskTerminating", message, phase="Pending")
+    return None
+
+
+def _lost(look: Look) -> Decision | None:
+    if look.held or not look.known_ready:
+        return None
+    message = (
+        f"DataVolume {disks.name(look.owner.name, look.disk.name)} was deleted by somebody, with the data. It is not "
+        "replaced by an empty one silently: restore it under its name, or remove the disk from spec.disks and add it "
+        "again to get a new one"
+    )
+    return Decision(look.disk, False, LOST, message, phase="Failed")
+
+
+def _refused(look: Look) -> Decision | None:
+    """A new disk that its datastore or its source does not allow."""
+    if look.held:
+        return None
+    for refusal in REFUSALS:
+        if said := refusal(look):
+            reason, message = said
+            return Decision(look.disk, False, reason, message, phase="Pending")
+    return None
+
+
+def _new(look: Look) -> Decision | None:
+    if look.held or look.datastore is None:
+        return None
+    create = data_volumes.create(look.owner, look.disk, look.datastore, look.cdi)
+    return Decision(
+        look.disk,
+        True,
+        "Creating",
+        "the disk is being created",
+        phase="Pending",
+        size=look.size,
+        actions=(create,),
+        promised=look.size,
+    )
+
+
+def _existing(look: Look) -> Decision:
+    """A disk that is there: kept in the right hands, grown, and described."""
+    size, reused = look.recorded, look.held[0].metadata.creation_timestamp < look.created
+    decision = Decision(
+        look.disk,
+        True,
+        size=size,
+        reused=reused,
+        actions=data_volumes.hand_over(look.held[0], look.owner, look.disk),
+        has_volume=look.volume is not None,
+        restart=bool(look.instance)
+        and look.claim is not None
+        and look.claim.metadata.annotation(disks.GROWN_UNDER) == look.instance,
+        note=_reuse_note(look) if reused else _checksum_note(look),
+    )
+    for stage in STAGES:
+        if (changed := stage(look, decision)) is not None:
+            return changed
+    return decision
+
+
+RULES: tuple[Rule, ...] = (_unreadable, _not_ours, _leaving, _lost, _refused, _new, _existing)
+
+
+# Why a new disk may not be made
+
+Refusal = Callable[[Look], tuple[str, str] | None]
+
+
+def _namespace_unknown(look: Look) -> tuple[str, str] | None:
+    if isinstance(look.namespace, Namespace):
+        return None
+    return "NamespaceUnknown", f"namespace {look.owner.namespace} cannot be read"
+
+
+def _datastore_unreadable(look: Look) -> tuple[str, str] | None:
+    if isinstance(look.seen.datastore, Unreadable):
+        return "DatastoreUnreadable", look.seen.datastore.why
+    return None
+
+
+def _datastore_missing(look: Look) -> tuple[str, str] | None:
+    if look.seen.datastore is not None:
+        return None
+    return (
+        "DatastoreMissing",
+        f"there is no Datastore {look.disk.datastore}; create it, or see kubectl get datastores.vdcos.dev",
+    )
+
+
+def _datastore_deleting(look: Look) -> tuple[str, str] | None:
+    if look.datastore is None or look.datastore.metadata.deletion_timestamp is None:
+        return None
+    return "DatastoreDeleting", f"Datastore {look.disk.datastore} is being deleted and takes no new disks"
+
+
+def _datastore_forbidden(look: Look) -> tuple[str, str] | None:
+    if look.datastore is None or not isinstance(look.namespace, Namespace):
+        return None
+    allowed = look.datastore.spec.allowed_namespaces
+    if tenancy.allows(allowed, look.namespace.metadata):
+        return None
+    return (
+        "NamespaceNotAllowed",
+        tenancy.refusal("Datastore", look.disk.datastore, allowed, look.namespace.metadata),
+    )
+
+
+def _datastore_in_maintenance(look: Look) -> tuple[str, str] | None:
+    if look.datastore is None or not look.datastore.spec.maintenance:
+        return None
+    return (
+        "DatastoreInMaintenance",
+        f"Datastore {look.disk.datastore} is in maintenance and takes no new disks until its spec.maintenance is false",
+    )
+
+
+def _datastore_full(look: Look) -> tuple[str, str] | None:
+    return _beyond_ceiling(look, look.size)
+
+
+def _source_missing(look: Look) -> tuple[str, str] | None:
+    kind = {"pvc": "PersistentVolumeClaim", "snapshot": "VolumeSnapshot"}.get(look.disk.source.choice)
+    if kind is None or isinstance(look.seen.source, Meta):
+        return None
+    if isinstance(look.seen.source, Unreadable):
+        return "SourceUnreadable", look.seen.source.why
+    name = getattr(look.disk.source, look.disk.source.choice).name
+    return "SourceMissing", f"there is no {kind} {name} in namespace {look.owner.namespace} to copy from; create it"
+
+
+REFUSALS: tuple[Refusal, ...] = (
+    _namespace_unknown,
+    _datastore_unreadable,
+    _datastore_missing,
+    _datastore_deleting,
+    _datastore_forbidden,
+    _datastore_in_maintenance,
+    _datastore_full,
+    _source_missing,
+)
+
+
+def _beyond_ceiling(look: Look, more: int) -> tuple[str, str] | None:
+    """Whether the datastore has no room for so many bytes more."""
+    if look.datastore is None or look.datastore.spec.capacity is None:
+        return None
+    capacity = quantity.whole(look.datastore.spec.capacity)
+    if look.seen.provisioned + look.pledged + more <= capacity:
+        return None
+    return (
+        DATASTORE_FULL,
+        f"Datastore {look.disk.datastore} has not the needed {quantity.human(more)} left of its "
+        f"{look.datastore.spec.capacity}; delete disks that nobody needs (its status.retained names some), or raise "
+        "its spec.capacity",
+    )
+
+
+# What happens to a disk that exists
+
+Stage = Callable[[Look, Decision], Decision | None]
+
+
+def _failed(look: Look, decision: Decision) -> Decision | None:
+    if look.volume is None:
+        if look.claim is not None and look.claim.status.phase == "Lost":
+            return replace(
+                decision,
+                reason="VolumeLost",
+                message="the PersistentVolume behind the claim is gone; restore it",
+                phase="Failed",
+            )
+        return None
+    status = look.volume.status
+    if status.phase in ("Failed", "Unknown"):
+        return replace(
+            decision,
+            reason="ImportFailed",
+            message=_words(look.volume) or f"DataVolume is {status.phase}",
+            phase="Failed",
+        )
+    return None
+
+
+def _waiting(look: Look, decision: Decision) -> Decision | None:
+    """Storage that is made where the VM first runs."""
+    if look.volume is None or look.volume.status.phase not in ("WaitForFirstConsumer", "PendingPopulation"):
+        return None
+    return replace(decision, reason=FIRST_POWER_ON, message="the disk is made where the VM first runs", phase="Pending")
+
+
+def _filling(look: Look, decision: Decision) -> Decision | None:
+    if look.volume is None:
+        if look.claim is not None and look.claim.status.phase == "Bound":
+            return None
+        return replace(decision, reason="ClaimPending", message="the claim is not bound yet", phase="Pending")
+    status = look.volume.status
+    if status.phase == "Succeeded":
+        return None
+    words = _words(look.volume)
+    if status.phase in ("", "Pending"):
+        return replace(
+            decision, reason="Provisioning", message=words or "storage is being provisioned", phase="Pending"
+        )
+    done = status.progress.partition(".")[0].rstrip("%")
+    tens = f"{int(done) // 10 * 10}%" if done.isascii() and done.isdigit() else ""
+    message = words or "the source is being copied"
+    return replace(decision, reason="Importing", message=message, phase="Importing", progress=tens)
+
+
+def _too_small(look: Look, decision: Decision) -> Decision | None:
+    if look.size >= look.recorded:
+        return None
+    has = quantity.human(look.recorded)
+    message = f"the disk has {has}, and {look.disk.size} are declared; disks never shrink: declare {has}"
+    return replace(decision, reason="DiskLarger", message=message, phase="Ready")
+
+
+def _growing(look: Look, decision: Decision) -> Decision | None:
+    """A larger size is declared than the disk has: its claim asks for more, where that is possible."""
+    if look.claim is None or look.size <= look.recorded:
+        return None
+    claimed = disks.claimed(look.claim)
+    target = data_volumes.claim_size(look.size, look.recorded, claimed)
+    if (full := _beyond_ceiling(look, target - claimed)) is not None:
+        return replace(decision, reason=full[0], message=full[1])
+    storage_class = look.seen.storage_class
+    if isinstance(storage_class, StorageClass) and not storage_class.allow_volume_expansion and target > claimed:
+        message = (
+            f"storage class {storage_class.metadata.name} cannot expand volumes (allowVolumeExpansion), so the disk "
+            f"stays at {quantity.human(look.recorded)}; set the size back, or let an admin change the storage class"
+        )
+        return replace(decision, reason=EXPANSION_UNSUPPORTED, message=message)
+    unseen_by = "" if look.grows_live else look.instance
+    return replace(
+        decision,
+        reason="Expanding",
+        message=f"the disk grows to {look.disk.size}",
+        phase="Expanding",
+        actions=(*decision.actions, data_volumes.grow(look.disk, look.claim, target, unseen_by)),
+        promised=target - claimed,
+        restart=bool(unseen_by),
+    )
+
+
+def _expanding(look: Look, decision: Decision) -> Decision | None:
+    """The claim asks for more than there is."""
+    if look.claim is None or look.claim.status.phase != "Bound":
+        return None
+    status = look.claim.status
+    try:
+        done = quantity.whole(status.capacity.storage) >= disks.claimed(look.claim)
+    except ValueError:
+        done = True
+    pending = {c.type: c.message for c in status.conditions if c.status == "True"}
+    if done or ("FileSystemResizePending" in pending and not look.instance):
+        # The rest of a filesystem's growth happens at the next start, and a VM that is off is as it should be.
+        return None
+    trouble = pending.get("ControllerResizeError") or pending.get("NodeResizeError") or ""
+    message = f"the disk grows to {look.disk.size}" + (f": {trouble}" if trouble else "")
+    return replace(decision, reason="Expanding", message=message, phase="Expanding")
+
+
+STAGES: tuple[Stage, ...] = (_failed, _waiting, _filling, _too_small, _growing, _expanding)
+
+
+def _words(volume: DataVolume) -> str:
+    """What CDI says about a DataVolume that is not ready, if it says anything."""
+    for kind in ("Running", "Bound"):
+        condition = volume.status.condition(kind)
+        if condition.status not in ("True", "") and condition.message:
+            return condition.message[:400]
+    return ""
+
+
+def _reuse_note(look: Look) -> str:
+    held = look.held[0].metadata
+    source = look.disk.source.choice
+    ignored = f"; the declared source ({source}) was not used" if source != "blank" else ""
+    return f"retained disk of {quantity.human(look.recorded)} from {held.creation_timestamp} is used again{ignored}"
+
+
+def _checksum_note(look: Look) -> str:
+    http = look.disk.source.http
+    if http is None or http.checksum is None or look.cdi is None or data_volumes.checks_sums(look.cdi):
+        return ""
+    return f"the checksum was not verified: CDI {look.cdi.status.observed_version} cannot (1.65 can)"

@@ -1,0 +1,260 @@
+"""All that the plan of a VirtualMachine looks at, gathered in one frozen value."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from vdcos import api
+from vdcos.core import disks
+from vdcos.core.foreign import kubevirt
+from vdcos.core.foreign.cdi import Cdi, DataVolume
+from vdcos.core.foreign.kubernetes import FailedMount, Namespace, PersistentVolumeClaim, StorageClass
+from vdcos.core.foreign.kubevirt import KubeVirt, VirtualMachineInstance
+from vdcos.core.foreign.multus import NetworkAttachmentDefinition
+from vdcos.core.foreign.snapshots import VolumeSnapshot
+from vdcos.core.objects import Index, Key, Meta, Own, Unreadable
+from vdcos.core.snapshot import Snapshot
+
+Maybe = Unreadable | None
+
+
+@dataclass(frozen=True, slots=True)
+class SeenDisk:
+    """What there is of a declared disk."""
+
+    volume: DataVolume | Maybe
+    claim: PersistentVolumeClaim | Maybe
+    datastore: api.Datastore | Maybe
+    storage_class: StorageClass | Maybe
+    source: Meta | Maybe
+    """The claim or snapshot that a new disk is copied from; None when it is missing, or there is no such source."""
+    provisioned: int
+    """Bytes that the datastore has promised to all its disks."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeenNic:
+    """What there is of a declared network card."""
+
+    network: api.Network | Maybe
+    definition: NetworkAttachmentDefinition | Maybe
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The world around one VirtualMachine."""
+
+    cluster: str
+    """What tells this cluster from others: the uid of its kube-system namespace."""
+    namespace: Namespace | Maybe
+    child: kubevirt.VirtualMachine | Maybe
+    child_spec: Mapping[str, Any]
+    instance: VirtualMachineInstance | Maybe
+    instance_spec: Mapping[str, Any]
+    """Empty while the instance runs just what the child says."""
+    kubevirt: KubeVirt | None
+    cdi: Cdi | None
+    disks: Mapping[str, SeenDisk]
+    """By the disk's name in the spec."""
+    undeclared: tuple[DataVolume | PersistentVolumeClaim, ...]
+    """What this VM owns of disks that its spec does not name (any more)."""
+    nics: Mapping[str, SeenNic]
+    """By the card's name in the spec."""
+    instancetype: Meta | Maybe
+    preference: Meta | Maybe
+    failed_mounts: tuple[FailedMount, ...]
+    """What kubelets say about the volumes of the instance's pods."""
+
+
+INSTANCETYPES: Mapping[str, type[Any]] = {
+    "VirtualMachineClusterInstancetype": kubevirt.ClusterInstancetype,
+    "VirtualMachineInstancetype": kubevirt.Instancetype,
+    "VirtualMachineClusterPreference": kubevirt.ClusterPreference,
+    "VirtualMachinePreference": kubevirt.Preference,
+}
+SOURCES: Mapping[str, type[Any]] = {"pvc": PersistentVolumeClaim, "snapshot": VolumeSnapshot}
+GENERATION = "kubevirt.io/vm-generation"
+"""Annotation of an instance: the generation of KubeVirt's VM that it runs."""
+DATASTORE_FULL = "DatastoreFull"
+EXPANSION_UNSUPPORTED = "ExpansionUnsupported"
+
+
+def observe(key: Key, world: Snapshot) -> Seen:
+    """Gather it. A VirtualMachine that is gone or malformed has no surroundings."""
+    cr = world.get(api.VirtualMachine, key)
+    spec = cr.spec if isinstance(cr, api.VirtualMachine) else None
+    child = world.get(kubevirt.VirtualMachine, key)
+    instance = world.get(VirtualMachineInstance, key)
+    system = world.get(Namespace, Key("", "kube-system"))
+    declared = {disk.name for disk in spec.disks} if spec else set()
+    pods = instance.status.active_pods if isinstance(instance, VirtualMachineInstance) else ()
+    return Seen(
+        cluster=system.metadata.uid if isinstance(system, Namespace) else "",
+        namespace=world.get(Namespace, Key("", key.namespace)),
+        child=child,
+        child_spec=msgspec.json.decode(child.spec) if isinstance(child, kubevirt.VirtualMachine) else {},
+        instance=instance,
+        instance_spec=_running(child, instance),
+        kubevirt=next(iter(world.all(KubeVirt)), None),
+        cdi=next(iter(world.all(Cdi)), None),
+        disks={disk.name: _disk(key, disk, world) for disk in spec.disks} if spec else {},
+        undeclared=tuple(
+            held
+            for index in (DISKS_OF, CLAIMS_OF)
+            for held in world.by(index, f"{key.namespace}/{key.name}")
+            if held.metadata.label(disks.DISK) not in declared
+        ),
+        nics={nic.name: _nic(key, nic, world) for nic in spec.nics} if spec else {},
+        instancetype=_named(world, key, spec.instancetype) if spec else None,
+        preference=_named(world, key, spec.preference) if spec else None,
+        failed_mounts=tuple(event for pod in sorted(pods) for event in world.by(MOUNTS_OF, pod)),
+    )
+
+
+def _running(child: kubevirt.VirtualMachine | Maybe, instance: VirtualMachineInstance | Maybe) -> Mapping[str, Any]:
+    """The spec of the instance, where it may differ from the child's."""
+    if not isinstance(instance, VirtualMachineInstance):
+        return {}
+    if isinstance(child, kubevirt.VirtualMachine) and instance.metadata.annotation(GENERATION) == str(
+        child.metadata.generation
+    ):
+        return {}
+    decoded: Mapping[str, Any] = msgspec.json.decode(instance.spec)
+    return decoded
+
+
+def _disk(key: Key, disk: api.virtualmachine.Disk, world: Snapshot) -> SeenDisk:
+    at = disks.key(key.namespace, key.name, disk.name)
+    datastore = world.get(api.Datastore, Key("", disk.datastore))
+    storage_class: Any = None
+    if isinstance(datastore, api.Datastore):
+        storage_class = world.get(StorageClass, Key("", datastore.spec.storage_class_name))
+    source: Any = None
+    if (kind := SOURCES.get(disk.source.choice)) is not None:
+        source = _meta(world.get(kind, Key(key.namespace, getattr(disk.source, disk.source.choice).name)))
+    return SeenDisk(
+        volume=world.get(DataVolume, at),
+        claim=world.get(PersistentVolumeClaim, at),
+        datastore=datastore,
+        storage_class=storage_class,
+        source=source,
+        provisioned=disks.provisioned(world, disk.datastore),
+    )
+
+
+def _nic(key: Key, nic: api.virtualmachine.Nic, world: Snapshot) -> SeenNic:
+    return SeenNic(
+        network=world.get(api.Network, Key("", nic.network)),
+        definition=world.get(NetworkAttachmentDefinition, Key(key.namespace, nic.network)),
+    )
+
+
+def _named(world: Snapshot, key: Key, matcher: Any) -> Meta | Maybe:
+    if matcher is None:
+        return None
+    kind = INSTANCETYPES[matcher.kind]
+    return _meta(world.get(kind, Key(key.namespace if kind.resource.namespaced else "", matcher.name)))
+
+
+def _meta(found: Any) -> Meta | Maybe:
+    """Of what only has to exist, the metadata."""
+    return found if found is None or isinstance(found, Unreadable) else found.metadata
+
+
+# Who has to look again when something changes
+
+
+class _Named(msgspec.Struct, frozen=True):
+    name: str = ""
+    kind: str = ""
+
+
+class _Source(msgspec.Struct, frozen=True):
+    pvc: _Named | None = None
+    snapshot: _Named | None = None
+
+
+class _Disk(msgspec.Struct, frozen=True):
+    name: str = ""
+    datastore: str = ""
+    source: _Source = _Source()
+
+
+class _Nic(msgspec.Struct, frozen=True):
+    network: str = ""
+
+
+class _Spec(msgspec.Struct, frozen=True):
+    disks: tuple[_Disk, ...] = ()
+    nics: tuple[_Nic, ...] = ()
+    instancetype: _Named | None = None
+    preference: _Named | None = None
+
+
+class _Condition(msgspec.Struct, frozen=True):
+    type: str = ""
+    reason: str = ""
+
+
+class _Status(msgspec.Struct, frozen=True):
+    conditions: tuple[_Condition, ...] = ()
+
+
+class _Slim(msgspec.Struct, frozen=True):
+    """As much of a VirtualMachine as says what it depends on."""
+
+    metadata: Meta
+    spec: _Spec = _Spec()
+    status: _Status = _Status()
+
+
+_decode_slim = msgspec.json.Decoder(_Slim).decode
+
+
+def dependencies(own: Own) -> Iterable[str]:
+    """What a VirtualMachine depends on, as ``kind/namespace/name``, and ``waits/reason`` for what it waits for."""
+    try:
+        slim = _decode_slim(own.raw)
+    except msgspec.MsgspecError:
+        return
+    namespace, name = slim.metadata.namespace, slim.metadata.name
+    yield f"Namespace//{namespace}"
+    for disk in slim.spec.disks:
+        yield f"Datastore//{disk.datastore}"
+        yield f"PersistentVolumeClaim/{namespace}/{disks.name(name, disk.name)}"
+        if disk.source.pvc:
+            yield f"PersistentVolumeClaim/{namespace}/{disk.source.pvc.name}"
+        if disk.source.snapshot:
+            yield f"VolumeSnapshot/{namespace}/{disk.source.snapshot.name}"
+    for nic in slim.spec.nics:
+        yield f"Network//{nic.network}"
+        yield f"NetworkAttachmentDefinition/{namespace}/{nic.network}"
+    for matcher in (slim.spec.instancetype, slim.spec.preference):
+        if matcher:
+            kind = INSTANCETYPES.get(matcher.kind)
+            scope = namespace if kind and kind.resource.namespaced else ""
+            yield f"{matcher.kind}/{scope}/{matcher.name}"
+    for condition in slim.status.conditions:
+        if condition.reason in (DATASTORE_FULL, EXPANSION_UNSUPPORTED):
+            yield f"waits/{condition.reason}"
+
+
+DEPENDENTS: Index[Any] = Index(api.VirtualMachine, dependencies)
+"""VirtualMachines by what they depend on."""
+
+
+def _owner(held: DataVolume | PersistentVolumeClaim) -> Iterable[str]:
+    if vm := held.metadata.label(disks.VM):
+        yield f"{held.metadata.namespace}/{vm}"
+
+
+DISKS_OF: Index[Any] = Index(DataVolume, _owner)
+"""DataVolumes by the VM that they are labelled with."""
+CLAIMS_OF: Index[Any] = Index(PersistentVolumeClaim, _owner)
+"""Claims by the VM that they are labelled with."""
+MOUNTS_OF: Index[Any] = Index(FailedMount, lambda event: (event.involved_object.uid,))
+"""Complaints of kubelets by the uid of the pod."""
+PODS_OF: Index[Any] = Index(VirtualMachineInstance, lambda instance: tuple(instance.status.active_pods))
+"""Instances by the uids of their pods."""

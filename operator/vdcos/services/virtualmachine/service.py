@@ -1,0 +1,123 @@
+"""The declarations of the VirtualMachine service: what it reads, who looks again when that changes, what it writes."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from vdcos import api
+from vdcos.core import disks, kinds
+from vdcos.core.foreign import kubevirt
+from vdcos.core.foreign.cdi import Cdi, DataVolume
+from vdcos.core.foreign.kubernetes import FailedMount, Namespace, PersistentVolumeClaim, StorageClass
+from vdcos.core.foreign.kubevirt import KubeVirt, VirtualMachineInstance
+from vdcos.core.foreign.multus import NetworkAttachmentDefinition
+from vdcos.core.foreign.snapshots import VolumeSnapshot
+from vdcos.core.objects import Index, Key
+from vdcos.core.plan import Instant, Plan
+from vdcos.core.service import Watch, Write
+from vdcos.core.snapshot import Snapshot
+from vdcos.providers.networks import Providers
+from vdcos.services.virtualmachine import observe, plan
+from vdcos.services.virtualmachine.observe import DEPENDENTS, Seen
+
+Keys = Callable[[Any, Snapshot], Iterable[Key]]
+
+
+def _same_key(held: Any, _: Snapshot) -> Iterable[Key]:
+    return (held.metadata.key,)
+
+
+def _dependents(kind: str) -> Keys:
+    """The VMs that refer to an object by kind, namespace and name."""
+
+    def keys(held: Any, world: Snapshot) -> Iterable[Key]:
+        return world.keys(DEPENDENTS, f"{kind}/{held.metadata.namespace}/{held.metadata.name}")
+
+    return keys
+
+
+def _disk(held: Any, world: Snapshot) -> Iterable[Key]:
+    """The VM of a disk; whoever refers to it by name; and who waits for room that it may have taken."""
+    meta = held.metadata
+    if vm := meta.label(disks.VM):
+        yield Key(meta.namespace, vm)
+    yield from world.keys(DEPENDENTS, f"PersistentVolumeClaim/{meta.namespace}/{meta.name}")
+    if meta.label(disks.DATASTORE):
+        yield from world.keys(DEPENDENTS, f"waits/{observe.DATASTORE_FULL}")
+
+
+def _storage_class(_: Any, world: Snapshot) -> Iterable[Key]:
+    return world.keys(DEPENDENTS, f"waits/{observe.EXPANSION_UNSUPPORTED}")
+
+
+def _pod(event: Any, world: Snapshot) -> Iterable[Key]:
+    return world.keys(observe.PODS_OF, event.involved_object.uid)
+
+
+def _namespace(held: Any, world: Snapshot) -> Iterable[Key]:
+    return world.keys(DEPENDENTS, f"Namespace//{held.metadata.name}")
+
+
+def _everyone(_: Any, world: Snapshot) -> Iterable[Key]:
+    return [own.metadata.key for own in world.all(api.VirtualMachine)]
+
+
+def _declared(held: Any) -> tuple[Any, ...]:
+    """What users say of an object of ours; its status is its own service's business."""
+    return held.metadata.uid, held.metadata.generation, held.metadata.deletion_timestamp
+
+
+def _exists(held: Any) -> tuple[Any, ...]:
+    return held.metadata.uid, held.metadata.deletion_timestamp
+
+
+class VirtualMachineService:
+    """``providers`` are third parties' virtual switches by name."""
+
+    name = "virtualmachine"
+    resource = kinds.VIRTUAL_MACHINE
+    kind = api.VirtualMachine
+    needed = plan.NEEDED
+
+    watches: tuple[Watch[Any], ...] = (
+        Watch(kubevirt.VirtualMachine, _same_key),
+        Watch(VirtualMachineInstance, _same_key),
+        Watch(DataVolume, _disk),
+        Watch(PersistentVolumeClaim, _disk),
+        Watch(VolumeSnapshot, _dependents("VolumeSnapshot"), _exists),
+        Watch(api.Datastore, _dependents("Datastore"), _declared),
+        Watch(api.Network, _dependents("Network"), _declared),
+        Watch(
+            NetworkAttachmentDefinition,
+            _dependents("NetworkAttachmentDefinition"),
+            lambda held: (_exists(held), held.metadata.owner_references),
+        ),
+        Watch(Namespace, _namespace, lambda held: (_exists(held), held.metadata.labels, held.metadata.annotations)),
+        Watch(StorageClass, _storage_class, lambda held: (_exists(held), held.allow_volume_expansion)),
+        Watch(FailedMount, _pod, lambda event: event.message),
+        *(Watch(kind, _dependents(name), _exists) for name, kind in observe.INSTANCETYPES.items()),
+        Watch(KubeVirt, _everyone, lambda held: (held.spec, held.status.observed_kube_virt_version)),
+        Watch(Cdi, _everyone, lambda held: held.status.observed_version),
+    )
+    indexes: tuple[Index[Any], ...] = (
+        DEPENDENTS,
+        observe.DISKS_OF,
+        observe.CLAIMS_OF,
+        observe.MOUNTS_OF,
+        observe.PODS_OF,
+        disks.CREATED,
+        disks.GROWN,
+    )
+    writes: tuple[Write, ...] = (
+        Write(kubevirt.VirtualMachine.resource, ("create", "patch")),
+        Write(DataVolume.resource, ("create", "patch")),
+        Write(PersistentVolumeClaim.resource, ("patch",)),
+    )
+
+    def __init__(self, providers: Providers) -> None:
+        self._providers = providers
+
+    def observe(self, key: Key, world: Snapshot) -> Seen:
+        return observe.observe(key, world)
+
+    def plan(self, cr: api.VirtualMachine, seen: Seen, now: Instant) -> Plan:
+        return plan.plan(cr, seen, now, self._providers)
