@@ -96,7 +96,7 @@ async def _read(origin: Origin) -> Any:
             )
         else:
             config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-    except (config.ConfigException, OSError, ValueError, TypeError) as error:
+    except Exception as error:  # the loader stumbles over a malformed file in any way it likes
         raise NoCluster(f"{origin.kubeconfig or 'the service account of this pod'} cannot be used: {error}") from error
     return configuration
 

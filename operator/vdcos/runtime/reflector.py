@@ -126,6 +126,15 @@ class Reflector:
             failures = 1 if time.monotonic() - began > self._timing.longest_pause else failures + 1
             await asyncio.sleep(self._failed(failure, failures))
 
+    async def once(self) -> None:
+        """One list and no watch. A kind that cannot be read is entered as such. Raises ApiError for anything else."""
+        try:
+            await self._list()
+        except ApiError as error:
+            if error.status not in (403, 404):
+                raise
+            self._unavailable(error)
+
     async def _list(self) -> str:
         """One complete list into the store. Returns the version to watch from. Raises ApiError and MsgspecError."""
         listed: list[Stored] = []

@@ -19,7 +19,7 @@ Fault = str | int | Callable[[], Any]
 
 
 class FakeApi:
-    """Collections with resource versions, optimistic conflicts, paged lists and watches.
+    """Collections with resource versions, optimistic conflicts, paged lists and watches; ``documents`` by their path.
 
     ``faults`` are used up one by one by the requests of a verb on a collection: an HTTP status, or for watches
     ``410`` and ``500`` (in the stream), ``close``, ``cut``, ``half``, ``silent``, ``garbage``.
@@ -32,6 +32,7 @@ class FakeApi:
         self.history: list[tuple[int, str, str, Json]] = []
         self.faults: dict[tuple[str, str], deque[Any]] = {}
         self.requests: list[tuple[str, str, dict[str, str]]] = []
+        self.documents: dict[str, Json] = {}
         self.down = False
         self._changed = asyncio.Condition()
         self._runner: web.AppRunner | None = None
@@ -107,6 +108,8 @@ class FakeApi:
         if self.down:
             request.transport.close()  # type: ignore[union-attr]
             return web.Response()
+        if request.path in self.documents:
+            return web.json_response(self.documents[request.path])
         path, name = request.path, ""
         if path not in self.collections:
             path, _, name = path.rpartition("/")
