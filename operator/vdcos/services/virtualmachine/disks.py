@@ -327,10 +327,9 @@ def _filling(look: Look, decision: Decision) -> Decision | None:
     if status.phase == "Succeeded":
         return None
     words = _words(look.volume)
-    if status.phase in ("", "Pending"):
-        return replace(
-            decision, reason="Provisioning", message=words or "storage is being provisioned", phase="Pending"
-        )
+    if look.disk.source.choice == "blank" or not status.phase.endswith("InProgress"):
+        message = words or "storage is being provisioned"
+        return replace(decision, reason="Provisioning", message=message, phase="Pending")
     done = status.progress.partition(".")[0].rstrip("%")
     tens = f"{int(done) // 10 * 10}%" if done.isascii() and done.isdigit() else ""
     message = words or "the source is being copied"
