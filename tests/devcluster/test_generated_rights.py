@@ -1,0 +1,150 @@
+"""The generated rights and admission policies, on the real API server: what the operator and tenants can do."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from devcluster.cluster import Cluster, KubectlError
+from devcluster.waiting import eventually
+
+ROOT = Path(__file__).parents[2]
+ACCOUNT = "system:serviceaccount:vdcos-system:vdcos"
+OPERATOR = (f"--as={ACCOUNT}", "--as-group=system:authenticated")
+TENANT = ("--as=tenant", "--as-group=system:authenticated")
+NETWORK = {
+    "apiVersion": "vdcos.dev/v1alpha1",
+    "kind": "Network",
+    "metadata": {"name": "rights", "labels": {"team": "a"}},
+    "spec": {"bridge": {"name": "br0"}},
+}
+
+
+def refused(action: Callable[[], object], says: str) -> None:
+    with pytest.raises(KubectlError, match=says):
+        action()
+
+
+def is_refused(action: Callable[[], object], says: str) -> bool:
+    try:
+        action()
+    except KubectlError as error:
+        return says in str(error)
+    return False
+
+
+def may(cluster: Cluster, user: str, verb: str, resource: str, namespace: str = "") -> bool:
+    """Whether a user may do this; `resource` is resource[/subresource][.group]."""
+    path, _, group = resource.partition(".")
+    name, _, subresource = path.partition("/")
+    asked = {"verb": verb, "group": group, "resource": name, "subresource": subresource, "namespace": namespace}
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SubjectAccessReview",
+        "spec": {"user": user, "groups": ["system:authenticated"], "resourceAttributes": asked},
+    }
+    answer = json.loads(
+        cluster.kubectl("create", "--validate=false", "-f", "-", "-o", "json", stdin=json.dumps(review))
+    )
+    allowed: bool = answer["status"]["allowed"]
+    return allowed
+
+
+@pytest.fixture(scope="module")
+def installed(cluster: Cluster) -> Cluster:
+    for directory in ("crds", "manifests/rbac"):
+        cluster.kubectl("apply", "--server-side", "--force-conflicts", "-k", str(ROOT / directory))
+    cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd/networks.vdcos.dev")
+    return cluster
+
+
+@pytest.fixture
+def network(installed: Cluster) -> Iterator[Cluster]:
+    installed.apply(NETWORK)
+    yield installed
+    installed.kubectl("delete", "networks.vdcos.dev", "rights", "--wait=false")
+
+
+def attachment(namespace: str, **labels: str) -> str:
+    return json.dumps(
+        {
+            "apiVersion": "k8s.cni.cncf.io/v1",
+            "kind": "NetworkAttachmentDefinition",
+            "metadata": {"name": "front", "namespace": namespace, "labels": labels},
+            "spec": {"config": "{}"},
+        }
+    )
+
+
+def test_the_operator_cannot_rewrite_what_was_declared(network: Cluster) -> None:
+    def patch(content: object) -> Callable[[], str]:
+        body = json.dumps(content)
+        return lambda: network.kubectl("patch", "networks.vdcos.dev", "rights", "--type=merge", "-p", body, *OPERATOR)
+
+    eventually(lambda: is_refused(patch({"spec": {"mtu": 1400}}), "never rewritten"), 30)
+    refused(patch({"metadata": {"labels": {"team": "b"}}}), "never rewritten")
+    refused(patch({"metadata": {"annotations": {"a": "b"}}}), "never rewritten")
+    patch({"metadata": {"finalizers": ["vdcos.dev/in-use"]}})()
+    patch({"metadata": {"finalizers": []}})()
+    assert may(network, ACCOUNT, "patch", "networks/status.vdcos.dev")
+
+
+def test_the_operator_has_no_right_to_secrets_or_to_machines(installed: Cluster) -> None:
+    assert may(installed, ACCOUNT, "watch", "virtualmachines.vdcos.dev")
+    for verb, resource in (("get", "secrets"), ("patch", "virtualmachines.vdcos.dev"), ("create", "pods")):
+        assert not may(installed, ACCOUNT, verb, resource)
+    assert not may(installed, ACCOUNT, "patch", "nodes")
+
+
+def test_tenants_cannot_forge_or_change_derived_attachments(installed: Cluster, namespace: str) -> None:
+    installed.kubectl("create", "rolebinding", "all", "-n", namespace, "--clusterrole=cluster-admin", "--user=tenant")
+
+    def create(labels: dict[str, str], who: tuple[str, ...]) -> Callable[[], str]:
+        return lambda: installed.kubectl("create", "-f", "-", *who, stdin=attachment(namespace, **labels))
+
+    ours = {"app.kubernetes.io/managed-by": "vdcos"}
+    eventually(lambda: is_refused(create(ours, TENANT), "derived from a Network of vdcos"), 30)
+    create({}, TENANT)()
+    change = ["label", "network-attachment-definitions", "front", "-n", namespace, "app.kubernetes.io/managed-by=vdcos"]
+    refused(lambda: installed.kubectl(*change, *TENANT), "derived from a Network of vdcos")
+    installed.kubectl("delete", "network-attachment-definitions", "front", "-n", namespace, *TENANT)
+    create(ours, OPERATOR)()
+    undo = ["label", "network-attachment-definitions", "front", "-n", namespace, "app.kubernetes.io/managed-by-"]
+    refused(lambda: installed.kubectl(*undo, *TENANT), "derived from a Network of vdcos")
+    delete = ["delete", "network-attachment-definitions", "front", "-n", namespace]
+    refused(lambda: installed.kubectl(*delete, *TENANT), "derived from a Network of vdcos")
+    installed.kubectl(*delete, *OPERATOR)
+
+
+def test_only_administrators_hand_out_devices(installed: Cluster, namespace: str) -> None:
+    """A tenant who may edit and create namespaces still cannot give himself host devices."""
+    role = f"namespaces-{namespace}"
+    installed.kubectl("create", "clusterrole", role, "--verb=get,patch,update,create", "--resource=namespaces")
+    installed.kubectl("create", "clusterrolebinding", role, f"--clusterrole={role}", "--user=tenant")
+    annotate = ["annotate", "--overwrite", "namespace", namespace]
+    eventually(
+        lambda: is_refused(
+            lambda: installed.kubectl(*annotate, "vdcos.dev/allowed-devices=*", *TENANT), "it takes verb allow"
+        ),
+        30,
+    )
+    new = {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": f"{namespace}-2", "annotations": {"vdcos.dev/allowed-devices": "*"}},
+    }
+    refused(lambda: installed.kubectl("create", "-f", "-", *TENANT, stdin=json.dumps(new)), "it takes verb allow")
+    installed.kubectl(*annotate, "vdcos.dev/allowed-devices=nvidia.com/T4")
+    installed.kubectl(*annotate, "colour=blue", *TENANT)
+    refused(lambda: installed.kubectl(*annotate, "vdcos.dev/allowed-devices-", *TENANT), "it takes verb allow")
+    installed.kubectl("delete", "clusterrolebinding,clusterrole", role)
+
+
+def test_people_see_infrastructure_and_edit_machines(installed: Cluster, namespace: str) -> None:
+    installed.kubectl("create", "rolebinding", "edit", "-n", namespace, "--clusterrole=edit", "--user=tenant")
+
+    eventually(lambda: may(installed, "tenant", "create", "virtualmachines.vdcos.dev", namespace), 30)
+    assert may(installed, "tenant", "list", "datastores.vdcos.dev")
+    assert not may(installed, "tenant", "create", "networks.vdcos.dev")
+    assert not may(installed, "tenant", "patch", "virtualmachines/status.vdcos.dev", namespace)
