@@ -20,7 +20,7 @@ ACCOUNT = "vdcos"
 
 def install(cluster: Cluster) -> Path:
     """Install CRDs and RBAC. Returns the kubeconfig of the operator's own ServiceAccount, with its generated rights."""
-    cluster.kubectl("apply", "--server-side", "-f", str(ROOT / "crds"))
+    cluster.kubectl("apply", "--server-side", "-k", str(ROOT / "crds"))
     cluster.kubectl("apply", "--server-side", "-k", str(ROOT / "manifests" / "rbac"))
     definitions = [f"crd/{plural}.vdcos.dev" for plural in ("virtualmachines", "networks", "datastores")]
     cluster.kubectl("wait", "--for=condition=Established", "--timeout=60s", *definitions)

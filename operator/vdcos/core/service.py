@@ -40,20 +40,33 @@ class Write:
 
 
 class Service(Protocol[R, O]):
-    """One vService. Both functions are pure: same input, same answer."""
+    """One vService. Its functions are pure: same input, same answer."""
 
-    name: str
-    """Short and lower case: the label of its metrics, and ``vdcos/<name>`` is its field manager."""
-    resource: Resource
-    kind: type[R]
-    """The pydantic model of the kind that it owns."""
-    needed: tuple[str, ...]
-    """The condition types that Ready is computed from, most telling first."""
-    watches: tuple[Watch[Any], ...]
-    """Everything it reads besides its own kind."""
-    indexes: tuple[Index[Any], ...]
-    writes: tuple[Write, ...]
-    """What it writes besides the status and finalizers of its own kind."""
+    @property
+    def name(self) -> str:
+        """Short and lower case: the label of its metrics, and ``vdcos/<name>`` is its field manager."""
+
+    @property
+    def resource(self) -> Resource: ...
+
+    @property
+    def kind(self) -> type[R]:
+        """The pydantic model of the kind that it owns."""
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """The condition types that Ready is computed from, most telling first."""
+
+    @property
+    def watches(self) -> tuple[Watch[Any], ...]:
+        """Everything it reads besides its own kind."""
+
+    @property
+    def indexes(self) -> tuple[Index[Any], ...]: ...
+
+    @property
+    def writes(self) -> tuple[Write, ...]:
+        """What it writes besides the status of its own kind."""
 
     def observe(self, key: Key, world: Snapshot) -> O:
         """Gather all that the plan may look at, in one frozen value."""
