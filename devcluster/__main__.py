@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument(
         "--node-monitor-grace", type=int, default=12, metavar="SECONDS", help="until a silent host is NotReady"
     )
-    up.add_argument("--timeout", type=float, default=180.0, metavar="SECONDS", help="until it must serve")
+    up.add_argument("--timeout", type=float, default=300.0, metavar="SECONDS", help="until it must serve")
     up.set_defaults(command=_up)
 
     down = commands.add_parser("down", parents=[common], help="stop the cluster and return when all of it is gone")
@@ -78,10 +78,11 @@ def _parser() -> argparse.ArgumentParser:
     config.set_defaults(command=_kubeconfig)
 
     fault = commands.add_parser("fault", parents=[common], help="let something go wrong on a host (see README.md)")
-    fault.add_argument("kind", help="such as power-off, partition, hang, recover")
+    fault.add_argument("kind", help="power-off, partition, hang, recover, fail-migration ...")
     fault.add_argument("--host")
     fault.add_argument("--vm", metavar="NAMESPACE/NAME")
-    fault.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="further field, value in JSON")
+    fault.add_argument("--seconds", type=float, help="how slow, for a fault that is a delay")
+    fault.add_argument("--clear", action="store_true", help="end the fault")
     fault.set_defaults(command=_fault)
     return parser
 
@@ -200,14 +201,8 @@ def _kubeconfig(options: argparse.Namespace) -> None:
 
 
 def _fault(options: argparse.Namespace) -> None:
-    body = {key: value for key in ("host", "vm") if (value := getattr(options, key)) is not None}
-    for setting in options.set:
-        key, _, value = setting.partition("=")
-        try:
-            body[key] = json.loads(value)
-        except json.JSONDecodeError:
-            body[key] = value
-    print(json.dumps(Cluster(options.dir).fault(options.kind, **body), indent=2))
+    body = {key: value for key in ("host", "vm", "seconds") if (value := getattr(options, key)) is not None}
+    print(json.dumps(Cluster(options.dir).fault(options.kind, clear=options.clear, **body)))
 
 
 def _flat(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:

@@ -198,9 +198,12 @@ class Cluster:
         complete = content[: content.rfind(b"\n") + 1]
         return [write for line in complete.splitlines() if (write := parse_audit(line, user_prefix))]
 
-    def fault(self, kind: str, **body: Any) -> dict[str, Any]:
-        """Let something go wrong on the hosts, such as ``fault("power-off", host="host-1")``. See README.md."""
-        return self._control("POST", f"/faults/{kind}", body)
+    def fault(self, kind: str, *, clear: bool = False, **body: Any) -> dict[str, Any]:
+        """Let something go wrong on the hosts, or right again: ``fault("power-off", host="host-1")``. See README.md.
+
+        Raises :class:`FaultError` for a host, VM or kind that does not exist.
+        """
+        return self._control("DELETE" if clear else "POST", f"/faults/{kind}", body)
 
     def hosts(self, path: str) -> dict[str, Any]:
         """What the hosts say of themselves: ``state`` or ``ledger``."""

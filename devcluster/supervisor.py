@@ -36,7 +36,7 @@ class Settings:
     node_monitor_grace: int = (
         12  # Kubernetes' own default is 40 (50 from 1.32): use that when failover times are measured
     )
-    start_timeout: float = 180.0
+    start_timeout: float = 300.0
 
 
 async def supervise(settings: Settings, artifacts: build.Artifacts) -> None:
@@ -180,6 +180,7 @@ class Supervisor:
             await api.put_all(waves.definitions)
             self._publish(step="objects")
             await api.put_all(waves.objects)
+            await _until(_discoverable(api, waves.definitions))
             start(plan.virt_controller())
             start(plan.cdi_apiserver())
             start(plan.cdi_controller())
@@ -425,6 +426,28 @@ def _listens(port: int, tls: ssl.SSLContext) -> Check:
             return False
         writer.close()
         return True
+
+    return check
+
+
+def _discoverable(api: kube.Api, definitions: list[manifests.Object]) -> Check:
+    """Controllers look for their kinds once, at their start, and end or go without when one is missing."""
+    missing = {
+        (definition["spec"]["group"], version["name"], definition["spec"]["names"]["plural"])
+        for definition in definitions
+        if definition["kind"] == "CustomResourceDefinition"
+        for version in definition["spec"]["versions"]
+        if version["served"]
+    }
+
+    async def check() -> bool:
+        for group, version in sorted({(group, version) for group, version, _ in missing}):
+            try:
+                served = await api.request("GET", f"/apis/{group}/{version}")
+            except kube.ApiError:
+                return False
+            missing.difference_update((group, version, each["name"]) for each in served["resources"])
+        return not missing
 
     return check
 

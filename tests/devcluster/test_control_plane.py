@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from devcluster import manifests, supervisor
-from devcluster.cluster import Cluster, KubectlError
+from devcluster.cluster import Cluster, FaultError, KubectlError
 from devcluster.processes import is_running
 from devcluster.waiting import eventually
 
@@ -168,6 +168,67 @@ def test_a_stopped_part_is_started_again(cluster: Cluster) -> None:
     os.kill(before.pid, signal.SIGKILL)
     after = eventually(lambda: (now := virt_controller()).restarts > before.restarts and now.pid and now, timeout=20)
     assert after.pid != before.pid
+
+
+@pytest.mark.parametrize("storage", manifests.STORAGE_CLASSES, ids=lambda storage: storage.name)
+def test_a_machine_with_a_disk_runs(cluster: Cluster, namespace: str, storage: manifests.StorageClass) -> None:
+    """Scheduler, controllers, webhooks, importer, storage and hosts all have their part in this."""
+    machine = virtual_machine("vm", namespace, runStrategy="Always")
+    machine["spec"]["dataVolumeTemplates"] = [data_volume("disk", namespace, storage.name)]
+    domain = machine["spec"]["template"]["spec"]
+    domain["volumes"] = [{"name": "disk", "dataVolume": {"name": "disk"}}]
+    domain["domain"]["devices"]["disks"] = [{"name": "disk", "disk": {"bus": "virtio"}}]
+    cluster.apply(machine)
+    cluster.kubectl("wait", "vm/vm", "-n", namespace, "--for=condition=Ready", "--timeout=60s")
+    claim = cluster.get("pvc", "disk", "-n", namespace)
+    assert claim["status"]["phase"] == "Bound"
+    assert (claim["spec"]["accessModes"][0], claim["spec"]["volumeMode"]) == storage.claim_property_sets[0]
+    instance = cluster.get("vmi", "vm", "-n", namespace)
+    assert instance["status"]["nodeName"] in {node["metadata"]["name"] for node in cluster.get("nodes")["items"]}
+    (running,) = [
+        process["vm"]
+        for host in cluster.hosts("state")["hosts"]
+        for process in host["processes"]
+        if process["vmi"] == instance["metadata"]["uid"]
+    ]
+    assert running == f"{namespace}/vm"
+
+
+def test_a_passed_through_device_decides_where_a_machine_runs(cluster: Cluster, namespace: str) -> None:
+    resource = manifests.HOST_DEVICES["144D:A824"]
+    offering = {
+        node["metadata"]["name"]
+        for node in cluster.get("nodes")["items"]
+        if node["status"]["allocatable"].get(resource, "0") != "0"
+    }
+    assert 0 < len(offering) < len(cluster.get("nodes")["items"])
+    machine = virtual_machine("vm", namespace, runStrategy="Always")
+    devices = machine["spec"]["template"]["spec"]["domain"]["devices"]
+    devices["hostDevices"] = [{"name": "fast", "deviceName": resource}]
+    cluster.apply(machine)
+    cluster.kubectl("wait", "vm/vm", "-n", namespace, "--for=condition=Ready", "--timeout=60s")
+    assert cluster.get("vmi", "vm", "-n", namespace)["status"]["nodeName"] in offering
+
+
+def test_a_device_that_nobody_permitted_is_not_given(cluster: Cluster, namespace: str) -> None:
+    machine = virtual_machine("vm", namespace, runStrategy="Always")
+    devices = machine["spec"]["template"]["spec"]["domain"]["devices"]
+    devices["hostDevices"] = [{"name": "odd", "deviceName": "example.com/odd"}]
+    cluster.apply(machine)
+
+    def reason() -> str:
+        conditions = cluster.get("vmi", "vm", "-n", namespace)["status"]["conditions"]
+        return next(each["message"] for each in conditions if each["type"] == "Synchronized")
+
+    wanted = "HostDevice example.com/odd is not permitted in permittedHostDevices configuration"
+    eventually(lambda: wanted in reason(), timeout=20)
+
+
+def test_an_unknown_fault_is_refused_with_those_that_exist(cluster: Cluster) -> None:
+    with pytest.raises(FaultError, match=r"no fault sulk: there are .*power-off"):
+        cluster.fault("sulk", host="host-1")
+    with pytest.raises(FaultError, match="there is no host-99"):
+        cluster.fault("power-off", host="host-99")
 
 
 def test_second_cluster_restart_and_sudden_death(cluster: Cluster, tmp_path: Path) -> None:
