@@ -191,16 +191,15 @@ def _drawn(rows: Sequence[Row], seconds: float) -> rich.table.Table:
     ready = sum(row.ready for row in rows)
     table = rich.table.Table(box=None, pad_edge=False, caption=f"{ready} of {len(rows)} ready after {seconds:.0f} s")
     table.caption_justify = "left"
-    for title in ("", "KIND", "NAME", "READY", "REASON", "HOST", "IP"):
-        table.add_column(title, no_wrap=True, header_style="dim")
-    table.add_column("MESSAGE", no_wrap=True, overflow="ellipsis", header_style="dim", style="dim", ratio=1)
+    for title in ("", "KIND", "NAME", "READY", "REASON", "HOST", "IP", "MESSAGE"):
+        # Only the message gives way on a narrow terminal: a column that may wrap, with cells that do not.
+        table.add_column(title, no_wrap=title != "MESSAGE", header_style="dim")
     for row in rows:
         mark = rich.text.Text("●", "green" if row.ready else "yellow")
         # A machine that is ready says so by its host and address; the words are for those that are not.
-        message = "" if row.ready else row.message
-        table.add_row(
-            mark, row.kind, row.name, str(row.ready), row.reason, row.host or "-", row.address or "-", message
-        )
+        message = rich.text.Text("" if row.ready else row.message, "dim", no_wrap=True, overflow="ellipsis")
+        where = (row.host or "-", row.address or "-")
+        table.add_row(mark, row.kind, row.name, str(row.ready), row.reason, *where, message)
     return table
 
 
