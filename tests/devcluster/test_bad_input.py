@@ -10,6 +10,7 @@ import json
 import re
 import ssl
 import urllib.parse
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 
 Object = dict[str, Any]
 
-STORED = "bad-input"
+STORED = f"bad-input-{uuid.uuid4().hex[:6]}"
 """Name of the stored base of each kind, and of the namespace."""
 
 
@@ -178,6 +179,7 @@ def test_input(server: Server, case: Case) -> None:
         code, answer = server.send("POST", manifest)
     if case.at is None or case.says is None:
         assert code in (200, 201), answer["message"]
+        assert answer["status"] == {"observedGeneration": -1}, "nobody has seen it: kstatus must say InProgress"
         api.parse(api.KINDS[case.kind], answer)
         return
     assert code in (400, 422), f"accepted, but should say at {case.at}: {case.says}"

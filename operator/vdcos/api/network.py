@@ -71,10 +71,10 @@ class Ovn(Model):
     rules = (
         Rule(
             "has(self.physicalNetwork) == (self.topology == 'Localnet')",
-            "goes with topology: Localnet, and only with it",
+            "topology: Localnet, and only that, takes a physicalNetwork",
             ".physicalNetwork",
         ),
-        Rule("!has(self.vlan) || self.topology == 'Localnet'", "goes with topology: Localnet only", ".vlan"),
+        Rule("!has(self.vlan) || self.topology == 'Localnet'", "only topology: Localnet takes a vlan", ".vlan"),
     )
 
 
@@ -153,12 +153,12 @@ class NetworkSpec(OneOf):
         Rule(
             "!has(self.uplink) || has(self.bridge) || has(self.ovs)"
             " || (has(self.ovn) && self.ovn.topology == 'Localnet')",
-            "goes with bridge, ovs, or ovn with topology: Localnet",
+            "an uplink goes with bridge, ovs, or ovn with topology: Localnet",
             ".uplink",
         ),
         Rule(
             "!has(self.uplink) || has(self.uplink.bridge) == has(self.ovn)",
-            "goes with ovn, and only with it",
+            "an uplink of ovn, and only that, takes a bridge",
             ".uplink.bridge",
         ),
         Rule("!has(self.mtu) || !has(self.pod)", "the pod network has an MTU of its own", ".mtu"),

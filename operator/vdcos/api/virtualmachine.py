@@ -79,7 +79,7 @@ class Memory(Model):
         Rule(
             "!has(self.hugepages) || !isQuantity(self.size)"
             " || quantity(self.size).asInteger() % quantity(self.hugepages).asInteger() == 0",
-            "must be a multiple of the huge page size",
+            "memory must be a multiple of the huge page size",
             ".size",
         ),
     )
@@ -340,7 +340,7 @@ class Guest(Model):
             "inline keys may have at most 1536 characters in all; put more into Secrets",
         ),
     ] = ()
-    """Public keys of the default user, through cloud-init; where user data is given, keys belong in there."""
+    """Public keys of the default user, through cloud-init."""
     ssh_key_secret_names: Annotated[tuple[ObjectName, ...], Field(max_length=8), SET] = ()
     """Secrets of the VM's namespace whose values are public keys of the default user."""
 
@@ -349,7 +349,7 @@ class Guest(Model):
         Rule(
             "!has(self.sshAuthorizedKeys) || self.sshAuthorizedKeys.size() == 0 || !has(self.cloudInit)"
             " || !(has(self.cloudInit.userData) || has(self.cloudInit.userDataSecretName))",
-            "user data is given: put the keys into it",
+            "where user data is given, keys belong in there",
             ".sshAuthorizedKeys",
         ),
         Rule(
@@ -399,10 +399,7 @@ class Firmware(Model):
 
 
 class Device(Model):
-    """A device of the host handed through to the guest (VMDirectPath). The VM cannot be migrated live with it.
-
-    The namespace needs an administrator's permission: see annotation `vdcos.dev/allowed-devices`.
-    """
+    """A device of the host handed through to the guest."""
 
     name: DnsLabel
     """Its name within the VM."""
@@ -453,7 +450,7 @@ class Toleration(Model):
         Rule("self.operator == 'Equal' || self.value == ''", "operator Exists takes no value", ".value"),
         Rule(
             "self.effect == 'NoExecute' || !has(self.tolerationSeconds)",
-            "goes with effect NoExecute only",
+            "tolerationSeconds goes with effect NoExecute only",
             ".tolerationSeconds",
         ),
     )
@@ -478,7 +475,7 @@ class Override(Model):
     path: Annotated[
         str,
         Field(max_length=256, pattern=overrides.PATTERN),
-        Must("is not among the paths that may be overridden (see the reference of VirtualMachine)"),
+        Must("must be one of the paths that may be overridden: the reference of VirtualMachine lists them"),
     ]
     """Where, as a JSON pointer; disks and interfaces are addressed by name."""
     value: Annotated[JsonValue, Extra({"x-kubernetes-preserve-unknown-fields": True})] = None
@@ -528,7 +525,7 @@ class VirtualMachineSpec(Model):
         ListMap("name"),
         Rule(
             "self.all(d, !has(d.bootOrder) || self.exists_one(e, has(e.bootOrder) && e.bootOrder == d.bootOrder))",
-            "two disks have the same bootOrder",
+            "no two disks may have the same bootOrder",
         ),
     ] = ()
     """Disks."""
@@ -539,7 +536,7 @@ class VirtualMachineSpec(Model):
         Rule(
             "self.all(n, !has(n.macAddress) || self.exists_one(m, has(m.macAddress)"
             " && m.macAddress.lowerAscii() == n.macAddress.lowerAscii()))",
-            "two NICs have the same macAddress",
+            "no two NICs may have the same macAddress",
         ),
     ] = ()
     """Network cards."""
@@ -548,7 +545,10 @@ class VirtualMachineSpec(Model):
     firmware: Firmware | None = None
     """Firmware and identity."""
     devices: Annotated[tuple[Device, ...], Field(max_length=16), ListMap("name")] = ()
-    """Host devices and GPUs handed through to the guest."""
+    """Host devices and GPUs handed through to the guest (VMDirectPath); the VM cannot move while it runs then.
+
+    Annotation `vdcos.dev/allowed-devices` of the namespace must list their resource names; an administrator sets it.
+    """
     placement: Placement | None = None
     """Where the VM may run."""
     overrides: Annotated[tuple[Override, ...], Field(max_length=32), ListMap("path")] = ()
@@ -568,14 +568,14 @@ class VirtualMachineSpec(Model):
         Rule(
             f"{_NO_MEMORY_RESERVED} || !isQuantity(self.reservations.memory) || !isQuantity(self.memory.size)"
             " || quantity(self.reservations.memory).compareTo(quantity(self.memory.size)) <= 0",
-            "more memory is reserved than the VM has",
+            "at most the VM's memory can be reserved",
             ".reservations.memory",
         ),
         Rule(
             f"{_NO_CPU_RESERVED} || !isQuantity(self.reservations.cpu)"
             " || quantity(self.reservations.cpu).asApproximateFloat()"
             " <= double(self.cpu.sockets * self.cpu.cores * self.cpu.threads)",
-            "more CPU is reserved than the VM has",
+            "at most the VM's CPUs can be reserved",
             ".reservations.cpu",
         ),
         Rule(

@@ -100,8 +100,8 @@ def _fields(node: Schema, prefix: str) -> collections.abc.Iterator[tuple[str, Sc
 
 
 def _rules(node: Schema, path: str) -> collections.abc.Iterator[tuple[str, Schema]]:
-    """Rules of objects; those of scalars and lists stand in the table."""
-    if node.get("type") == "object":
+    """Rules of objects; those of scalars, lists and maps stand in the table."""
+    if node.get("type") == "object" and "additionalProperties" not in node:
         for rule in node.get("x-kubernetes-validations", ()):
             yield f"{path}{rule.get('fieldPath', '')}".strip("."), rule
         for name, field in node.get("properties", {}).items():

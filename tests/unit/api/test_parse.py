@@ -114,7 +114,7 @@ MALFORMED = [
         "VirtualMachine",
         machine(overrides=[{"op": "add", "path": "/spec/template/spec/volumes", "value": []}]),
         "spec.overrides[0].path",
-        "not among the paths",
+        "one of the paths that may be overridden",
     ),
     (
         "an override without a value",
