@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 from aiohttp import web
 
+from vdcos.runtime.logs import qualified
 from vdcos.runtime.metrics import Metrics
 from vdcos.runtime.reflector import Reflector
 
@@ -22,7 +23,7 @@ class Health:
     def deaf(self) -> list[str]:
         """Sources that the API server has told nothing for three minutes: only a restart may help."""
         return [
-            f"{source.resource.kind}: nothing heard for {source.age():.0f} s"
+            f"{qualified(source.resource)}: nothing heard for {source.age():.0f} s"
             for source in self._sources
             if source.age() > OLDEST_WORD
         ]

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -83,7 +84,10 @@ class Events:
             "apiVersion": EVENT.api_version,
             "kind": EVENT.kind,
             # Events about cluster-scoped objects live in the namespace "default".
-            "metadata": {"generateName": f"{owner.name[:200]}.", "namespace": owner.namespace or "default"},
+            "metadata": {
+                "name": f"{owner.name[:200]}.{uuid.uuid4().hex[:16]}",
+                "namespace": owner.namespace or "default",
+            },
             "eventTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
             "reportingController": CONTROLLER,
             "reportingInstance": self._identity,

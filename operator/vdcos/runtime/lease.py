@@ -184,10 +184,10 @@ class Elector:
 
     async def release(self, port: Caller) -> None:
         """Let another replica take over at once. To be called when no write can be on its way any more."""
-        lease, was_leading = self._known, self.leading
         self._renewed = -float("inf")
-        if lease is not None and was_leading and self.holder == self.identity:
-            await self._write(port, self._next(lease, ""))
+        await self._look(port)  # a renewal that was interrupted may have arrived
+        if self._known is not None and self.holder == self.identity:
+            await self._write(port, self._next(self._known, ""))
             log.info("lease released", extra={"object": f"{self._namespace}/{self._name}", "identity": self.identity})
 
     async def _look(self, port: Caller) -> None:
@@ -199,6 +199,11 @@ class Elector:
             self._seen, self._seen_at = seen, self._clock()
         if self.holder != self.identity:
             self._renewed = -float("inf")
+
+    @property
+    def _patience(self) -> float:
+        """For one request: as long as its answer is still worth something."""
+        return self._timing.renew - self._timing.retry
 
     def _next(self, lease: _Lease | None, holder: str) -> _Lease:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
@@ -218,7 +223,7 @@ class Elector:
     async def _read(self, port: Caller) -> _Lease | None:
         try:
             path = LEASE.path(self._namespace, self._name)
-            return _decode(await port.call("get", "GET", path, seconds=self._timing.retry * 2))
+            return _decode(await port.call("get", "GET", path, seconds=self._patience))
         except ApiError as error:
             if error.status == 404 and error.reason == "NotFound":
                 return None
@@ -230,4 +235,4 @@ class Elector:
         path = LEASE.path(self._namespace, "" if new else self._name)
         body = msgspec.json.encode(lease)
         verb, method = ("create", "POST") if new else ("update", "PUT")
-        return _decode(await port.call(verb, method, path, body=body, seconds=self._timing.retry * 2))
+        return _decode(await port.call(verb, method, path, body=body, seconds=self._patience))

@@ -6,6 +6,8 @@ import sys
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
 
+from vdcos.core.objects import Resource
+
 Format = Literal["json", "text"]
 
 # The fields that a record may carry (logging's `extra`). A closed list, so that nothing slips in unseen.
@@ -13,6 +15,7 @@ FIELDS = (
     "service",
     "object",
     "kind",
+    "condition",
     "action",
     "result",
     "reason",
@@ -27,6 +30,11 @@ FIELDS = (
     "seconds",
     "count",
 )
+
+
+def qualified(resource: Resource) -> str:
+    """A kind's name where several groups have one of that name, as VirtualMachine: ``Kind.group``."""
+    return f"{resource.kind}.{resource.group}" if resource.group else resource.kind
 
 
 def fields(record: logging.LogRecord) -> dict[str, Any]:

@@ -6,9 +6,10 @@ from typing import Any
 import prometheus_client
 
 from vdcos import __version__
-from vdcos.core.objects import Meta
+from vdcos.core.objects import Meta, Resource
 from vdcos.core.plan import Action, Apply
 from vdcos.runtime.engine import Outcome
+from vdcos.runtime.logs import qualified
 from vdcos.runtime.queue import Item, Queue
 from vdcos.runtime.reflector import Reflector
 from vdcos.runtime.requests import ApiError, Request
@@ -67,7 +68,7 @@ class Metrics:
             registry=self.registry,
         )
         for source in sources:
-            ages.labels(source.resource.kind).set_function(source.age)
+            ages.labels(qualified(source.resource)).set_function(source.age)
 
     def scrape(self) -> bytes:
         """All metrics in Prometheus' text format."""
@@ -80,7 +81,7 @@ class Metrics:
         self._seconds.labels(item.service).observe(seconds)
 
     def wrote(self, request: Request) -> None:
-        self._writes.labels(request.service, request.resource.kind, request.verb).inc()
+        self._writes.labels(request.service, qualified(request.resource), request.verb).inc()
 
     # The port
 
@@ -89,11 +90,11 @@ class Metrics:
 
     # The sources
 
-    def listed(self, kind: type[Any], why: str) -> None:
-        self._lists.labels(kind.__name__, why).inc()
+    def listed(self, resource: Resource, why: str) -> None:
+        self._lists.labels(qualified(resource), why).inc()
 
-    def undecodable(self, kind: type[Any]) -> None:
-        self._undecodable.labels(kind.__name__).inc()
+    def undecodable(self, resource: Resource) -> None:
+        self._undecodable.labels(qualified(resource)).inc()
 
     # Events
 
@@ -104,7 +105,7 @@ class Metrics:
 
     def acted(self, item: Item, action: Action) -> None:
         if isinstance(action, Apply) and action.repairs:
-            self._repairs.labels(item.service, action.resource.kind).inc(len(action.repairs))
+            self._repairs.labels(item.service, qualified(action.resource)).inc(len(action.repairs))
 
     def said(
         self, item: Item, owner: Meta, before: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]]

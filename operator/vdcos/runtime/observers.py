@@ -7,6 +7,7 @@ from typing import Any
 from vdcos.core.objects import Meta
 from vdcos.core.plan import Action, Apply
 from vdcos.runtime.engine import Observer
+from vdcos.runtime.logs import qualified
 from vdcos.runtime.queue import Item
 from vdcos.runtime.requests import ApiError
 
@@ -51,16 +52,16 @@ class Log:
         repaired = isinstance(action, Apply) and action.repairs
         log.info(
             "repaired" if repaired else "acted",
-            extra=_about(item, action=type(action).__name__, kind=action.resource.kind, why=action.why),
+            extra=_about(item, action=type(action).__name__, kind=qualified(action.resource), why=action.why),
         )
 
     def said(self, item: Item, owner: Meta, before: Conditions, now: Conditions) -> None:
         for condition in transitions(before, now):
             log.info(
-                "condition",
+                "said",
                 extra=_about(
                     item,
-                    kind=condition["type"],
+                    condition=condition["type"],
                     status=condition["status"],
                     reason=condition["reason"],
                     why=condition["message"],

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import msgspec
 
 from vdcos.core.objects import Key, Object, Resource
+from vdcos.runtime.logs import qualified
 from vdcos.runtime.port import Port, error_of
 from vdcos.runtime.requests import ApiError
 from vdcos.runtime.store import Store, Stored
@@ -40,10 +41,10 @@ class Timing:
 class SourceObserver(Protocol):
     """What metrics want to know of sources."""
 
-    def listed(self, kind: type[Any], why: str) -> None:
+    def listed(self, resource: Resource, why: str) -> None:
         """A kind is about to be listed; ``why`` is ``start`` or the reason of the error before."""
 
-    def undecodable(self, kind: type[Any]) -> None:
+    def undecodable(self, resource: Resource) -> None:
         """An object did not fit the struct of its kind and was left out."""
 
 
@@ -111,7 +112,7 @@ class Reflector:
         why, failures = "start", 0
         while True:
             began = time.monotonic()
-            self._observer.listed(self.kind, why)
+            self._observer.listed(self.resource, why)
             try:
                 version = await self._list()
                 while True:
@@ -121,7 +122,7 @@ class Reflector:
             except msgspec.MsgspecError as error:
                 why, failure = "Unreadable", ApiError(0, "Unreadable", str(error))
             except Exception as error:
-                log.exception("bug in a source", extra={"kind": self.resource.kind})
+                log.exception("bug in a source", extra={"kind": qualified(self.resource)})
                 why, failure = "Bug", ApiError(0, "Bug", str(error))
             failures = 1 if time.monotonic() - began > self._timing.longest_pause else failures + 1
             await asyncio.sleep(self._failed(failure, failures))
@@ -184,11 +185,11 @@ class Reflector:
         try:
             return self._decode(raw)
         except msgspec.MsgspecError as error:
-            self._observer.undecodable(self.kind)
+            self._observer.undecodable(self.resource)
             meta = _decode_header(raw).metadata
             key = Key(meta.namespace, meta.name)
             log.error(
-                "object does not fit", extra={"kind": self.resource.kind, "object": str(key), "error": str(error)}
+                "object does not fit", extra={"kind": qualified(self.resource), "object": str(key), "error": str(error)}
             )
             return self._store.heard(self.kind, key)
 
@@ -198,10 +199,12 @@ class Reflector:
         A kind that was there is not given up on the first refusal: an API server that starts says 404 for a moment.
         """
         self._refusals = self._refusals + 1 if error.status in (403, 404) else 0
-        if self._refusals >= REFUSALS or (self._refusals and not self._store.known(self.kind)):
+        if self._refusals >= REFUSALS or (self._refusals and (self.unavailable or not self._store.known(self.kind))):
             self._unavailable(error)
             return self._timing.absent_pause
-        log.info("watch broke", extra={"kind": self.resource.kind, "reason": error.reason, "error": error.message})
+        log.info(
+            "watch broke", extra={"kind": qualified(self.resource), "reason": error.reason, "error": error.message}
+        )
         longest = min(self._timing.longest_pause, self._timing.first_pause * 2.0 ** min(failures - 1, 16))
         return longest * random.uniform(0.5, 1.0)  # noqa: S311  not for secrets
 
@@ -213,7 +216,7 @@ class Reflector:
             why = f"vdcos is not allowed to read {name}: install the current RBAC of vdcos"
         self._heard = time.monotonic()
         if why != self.unavailable:
-            log.warning("unavailable", extra={"kind": self.resource.kind, "reason": error.reason, "error": why})
+            log.warning("unavailable", extra={"kind": qualified(self.resource), "reason": error.reason, "error": why})
         self.unavailable = why
         self._store.unavailable(self.kind, why)
         self._changed()

@@ -230,7 +230,7 @@ async def test_a_leader_without_api_stops_to_write_in_time_and_leads_again_after
         await asyncio.sleep(60)
         assert [leading for _, leading in one.changes] == [True, False]
         one.line.cut = False
-        await leader(one, within=4)
+        await leader(one, within=6)
         await asyncio.sleep(1)
         assert [leading for _, leading in one.changes] == [True, False, True]
 

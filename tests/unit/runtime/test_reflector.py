@@ -38,10 +38,10 @@ class Seen:
         self.lists: list[str] = []
         self.bad = 0
 
-    def listed(self, kind: type[Any], why: str) -> None:
+    def listed(self, resource: Resource, why: str) -> None:
         self.lists.append(why)
 
-    def undecodable(self, kind: type[Any]) -> None:
+    def undecodable(self, resource: Resource) -> None:
         self.bad += 1
 
 

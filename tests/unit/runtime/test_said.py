@@ -107,16 +107,16 @@ def test_metrics_count_what_happens() -> None:
     metrics.failed("watch", 410)
     metrics.acted(ITEM, Apply(BOXES, {}, "wanted"))
     metrics.acted(ITEM, Apply(BOXES, {}, "put right", repairs=("spec.a", "spec.b")))
-    metrics.listed(Box, "Expired")
-    metrics.undecodable(Box)
+    metrics.listed(BOXES, "Expired")
+    metrics.undecodable(BOXES)
     metrics.event("posted")
     assert metric(metrics, "vdcos_reconciles_total{service=boxes,result=done}") == 1
     assert metric(metrics, "vdcos_reconcile_seconds_sum{service=boxes}") == 0.02
-    assert metric(metrics, "vdcos_writes_total{service=boxes,kind=Box,verb=status}") == 1
+    assert metric(metrics, "vdcos_writes_total{service=boxes,kind=Box.example.com,verb=status}") == 1
     assert metric(metrics, "vdcos_api_errors_total{verb=watch,code=410}") == 1
-    assert metric(metrics, "vdcos_drift_repairs_total{service=boxes,kind=Box}") == 2
-    assert metric(metrics, "vdcos_lists_total{kind=Box,reason=Expired}") == 1
-    assert metric(metrics, "vdcos_undecodable_objects_total{kind=Box}") == 1
+    assert metric(metrics, "vdcos_drift_repairs_total{service=boxes,kind=Box.example.com}") == 2
+    assert metric(metrics, "vdcos_lists_total{kind=Box.example.com,reason=Expired}") == 1
+    assert metric(metrics, "vdcos_undecodable_objects_total{kind=Box.example.com}") == 1
     assert metric(metrics, "vdcos_events_total{result=posted}") == 1
     assert b"vdcos_build_info{version=" in metrics.scrape()
 
@@ -150,7 +150,7 @@ def test_gauges_are_read_when_they_are_scraped() -> None:
     assert metric(metrics, "vdcos_queue_oldest_age_seconds") == 10
     assert metric(metrics, "vdcos_leader") == 1
     assert metric(metrics, "vdcos_reconciles_in_flight") == 3
-    assert metric(metrics, "vdcos_watch_age_seconds{kind=Box}") == 7
+    assert metric(metrics, "vdcos_watch_age_seconds{kind=Box.example.com}") == 7
 
 
 # Health
@@ -170,7 +170,7 @@ async def test_health_tells_deaf_from_not_ready_from_unavailable() -> None:
         ready = True
         assert await ask(address, "/readyz") == (200, "ok\nthe API is not installed\n")
         box.seconds = OLDEST_WORD + 1
-        assert await ask(address, "/healthz") == (503, "Box: nothing heard for 181 s\n")
+        assert await ask(address, "/healthz") == (503, "Box.example.com: nothing heard for 181 s\n")
         assert (await ask(address, "/readyz"))[0] == 503
         status, text = await ask(address, "/metrics")
         assert status == 200
@@ -222,11 +222,11 @@ def test_a_line_of_json_holds_object_service_and_reason(monkeypatch: pytest.Monk
     except RuntimeError as error:
         everyone.bug(ITEM, error)
     lines = [json.loads(line) for line in stream.getvalue().splitlines()]
-    assert [line["message"] for line in lines] == ["acted", "refused", "condition", "condition", "bug"]
+    assert [line["message"] for line in lines] == ["acted", "refused", "said", "said", "bug"]
     assert {(line["service"], line["object"]) for line in lines} == {("boxes", "ns/a")}
     assert lines[0]["why"] == "the box is missing"
     assert (lines[1]["level"], lines[1]["status"], lines[1]["reason"]) == ("warning", 422, "Invalid")
-    assert (lines[2]["kind"], lines[2]["status"], lines[2]["reason"]) == ("Ready", "True", "ReadyIsTrue")
+    assert (lines[2]["condition"], lines[2]["status"], lines[2]["reason"]) == ("Ready", "True", "ReadyIsTrue")
     assert "RuntimeError: oops" in lines[4]["traceback"]
     assert "hunter2" not in stream.getvalue()
 
@@ -237,7 +237,7 @@ def test_a_line_of_text_is_for_people(monkeypatch: pytest.MonkeyPatch) -> None:
     Log().acted(ITEM, Apply(BOXES, {}, "it was changed", repairs=("spec.a",)))
     when, line = stream.getvalue().split(" ", 1)
     assert len(when) == len("12:34:56.789")
-    assert line == 'INFO    repaired service=boxes object=ns/a kind=Box action=Apply why="it was changed"\n'
+    assert line == 'INFO    repaired service=boxes object=ns/a kind=Box.example.com action=Apply why="it was changed"\n'
 
 
 def test_fields_that_nobody_declared_are_not_logged() -> None:

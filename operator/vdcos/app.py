@@ -1,0 +1,127 @@
+"""The composition of the operator, by hand: what is made of what, and what runs for how long."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import signal
+import socket
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from vdcos import __version__
+from vdcos.core.objects import Index, Object, Resource
+from vdcos.core.plan import Instant
+from vdcos.core.service import Service
+from vdcos.runtime.credentials import Origin
+from vdcos.runtime.endpoints import Health, serve
+from vdcos.runtime.engine import Engine
+from vdcos.runtime.events import Events
+from vdcos.runtime.lease import Elector
+from vdcos.runtime.metrics import Metrics
+from vdcos.runtime.observers import Everyone, Log
+from vdcos.runtime.port import Port
+from vdcos.runtime.providers import discover_networks
+from vdcos.runtime.queue import Queue
+from vdcos.runtime.reflector import Reflector
+from vdcos.runtime.shell import MOST_SECONDS, Shell
+from vdcos.runtime.store import Store
+from vdcos.runtime.threads import in_own_loop
+from vdcos.services.catalogue import services
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How to run. ``probe`` is where kopf serves the liveness probe; empty for not at all."""
+
+    origin: Origin
+    namespace: str = "vdcos-system"
+    lease: str = "vdcos"
+    standalone: bool = False
+    listen: str = "127.0.0.1:8080"
+    probe: str = ""
+    identity: str = ""
+
+
+def clock() -> Instant:
+    """Now, on both clocks."""
+    return Instant(time.time(), time.monotonic())
+
+
+def identity() -> str:
+    """A name for this process that no other process ever has: of two replicas, only one may lead."""
+    return f"{os.environ.get('POD_NAME') or socket.gethostname()}_{uuid.uuid4().hex[:12]}"
+
+
+def kinds(served: Iterable[Service[Any, Any]]) -> dict[type[Any], Resource]:
+    """Every kind that services own or watch, with the resource it is read from."""
+    own = {service.kind: service.resource for service in served}
+    watched = [watch.kind for service in served for watch in service.watches]
+    return {**own, **{kind: kind.resource for kind in watched if kind not in own and issubclass(kind, Object)}}
+
+
+def indexes(served: Iterable[Service[Any, Any]]) -> list[Index[Any]]:
+    """Every index that services declare, each once."""
+    return list(dict.fromkeys(index for service in served for index in service.indexes))
+
+
+async def run(settings: Settings) -> None:
+    """Run the operator until SIGTERM or SIGINT, then stop in good order: writes finish, the Lease is given back.
+
+    Raises NoCluster and OSError (address in use) before anything has started.
+    """
+    running = asyncio.create_task(_run(settings))
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, running.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+    log.info("stopped")
+
+
+async def _run(settings: Settings) -> None:
+    me = settings.identity or identity()
+    metrics = Metrics()
+    served = services(discover_networks())
+    resources = kinds(served)
+    store = Store(resources, indexes(served))
+    queue = Queue(random.random)
+    events = Events({service.name: service.resource for service in served}, me, metrics.event)
+    engine = Engine(served, store, queue, Everyone(metrics, Log(), events), clock)
+    elector = Elector(settings.namespace, settings.lease, me)
+    remaining: Callable[[], float] = (lambda: MOST_SECONDS) if settings.standalone else elector.remaining
+    async with Port.open(settings.origin, metrics.failed) as port:
+        shell = Shell(engine, store, queue, port, remaining, metrics)
+        sources = [Reflector(kind, resource, port, store, metrics, shell.wake) for kind, resource in resources.items()]
+        metrics.watch(queue, sources, lambda: remaining() > 0, lambda: shell.in_flight, time.monotonic)
+        health = Health(sources, shell.ready)
+        async with serve(settings.listen, metrics, health) as address, asyncio.TaskGroup() as background:
+            log.info("listening", extra={"address": address, "server": port.server, "version": __version__})
+            for source in sources:
+                background.create_task(source.run())
+            background.create_task(events.run(port))
+            if not settings.standalone:
+                background.create_task(_compete(settings, elector, shell.wake, metrics))
+            if settings.probe:
+                # Imported here because only who wants the probe should pay for kopf.
+                from vdcos import kopfhost
+
+                background.create_task(kopfhost.host(settings.origin, settings.probe, health.deaf))
+            # When this is cancelled it lets its writes finish; only then the group gives the Lease back.
+            await shell.run()
+
+
+async def _compete(settings: Settings, elector: Elector, wake: Callable[[], None], metrics: Metrics) -> None:
+    """Compete for the Lease in a loop of its own, and wake the shell when something changes."""
+    loop = asyncio.get_running_loop()
+
+    def changed(leading: bool) -> None:
+        loop.call_soon_threadsafe(wake)
+
+    await in_own_loop("lease", lambda: elector.run(lambda: Port.open(settings.origin, metrics.failed), changed))

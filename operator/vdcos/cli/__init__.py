@@ -1,0 +1,172 @@
+"""The command line: ``vdcos run | plan | gen | version``."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from vdcos import __version__
+
+ABOUT = """\
+The Virtual Datacenter OS: VirtualMachines, Networks and Datastores as Kubernetes
+resources, converged onto KubeVirt.
+"""
+
+RUN = """\
+Run the operator: watch, plan, write, until SIGTERM.
+
+Every replica watches; the one that holds the Lease writes, another takes over
+within 12 seconds. Logs go to standard error, one JSON object a line.
+"""
+
+RUN_EXAMPLES = """\
+examples:
+  vdcos run                                          in a pod, or the cluster of KUBECONFIG
+  vdcos run --kubeconfig dev.yaml --standalone --log-format text
+  vdcos run --listen 0.0.0.0:8080 --probe 0.0.0.0:8081
+"""
+
+PLAN = """\
+Show what the operator would do, and why, without doing it.
+
+Reads the cluster (or, with --offline, nothing but the files), puts the objects of
+the files on top as if they were applied, and plays the operator against a pretence
+of the API server until there is nothing left to do. Nothing is written anywhere.
+"""
+
+PLAN_EXAMPLES = """\
+examples:
+  vdcos plan                                         what would happen now in the cluster: nothing, at rest
+  vdcos plan -f vm.yaml                              what applying this file would lead to
+  vdcos plan -f network.yaml -f vm.yaml --offline    without any cluster
+  kustomize build . | vdcos plan -f - -o json
+
+exit status: 0 nothing to do, 2 something to do, 1 an error or an object that is stalled
+"""
+
+GEN = """\
+Write the files that are generated from the models and services: CRDs, RBAC and the
+API reference.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = argparse.ArgumentParser("vdcos", description=ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    run = _command(commands, "run", "run the operator", RUN, RUN_EXAMPLES)
+    _add_cluster(run)
+    leadership = run.add_argument_group("leadership")
+    leadership.add_argument(
+        "--namespace", metavar="NS", default="vdcos-system", help="of the Lease (default: %(default)s)"
+    )
+    leadership.add_argument("--lease-name", metavar="NAME", default="vdcos", help="of the Lease (default: %(default)s)")
+    leadership.add_argument(
+        "--standalone", action="store_true", help="no Lease: you make sure that no other replica runs"
+    )
+    served = run.add_argument_group("what is served")
+    served.add_argument(
+        "--listen",
+        metavar="HOST:PORT",
+        default="127.0.0.1:8080",
+        help="/metrics, /healthz and /readyz; port 0 takes a free one and logs it (default: %(default)s)",
+    )
+    served.add_argument(
+        "--probe", metavar="HOST:PORT", default="", help="/healthz for a kubelet's liveness probe, by kopf"
+    )
+    said = run.add_argument_group("logs")
+    said.add_argument("--log-format", choices=("json", "text"), default="json", help="(default: %(default)s)")
+    said.add_argument(
+        "--verbose", action="store_true", help="also say what is only of interest when something is wrong"
+    )
+
+    plan = _command(commands, "plan", "show what would be done, and why", PLAN, PLAN_EXAMPLES)
+    plan.add_argument(
+        "-f",
+        "--filename",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="manifests in YAML or JSON, - for standard input, a directory for all in it; may be repeated",
+    )
+    plan.add_argument("--offline", action="store_true", help="no cluster: the files are the world")
+    plan.add_argument("-n", "--namespace", metavar="NS", default="", help="only objects of this namespace")
+    plan.add_argument(
+        "-o", "--output", choices=("table", "json", "yaml"), default="table", help="(default: %(default)s)"
+    )
+    _add_cluster(plan)
+
+    gen = _command(commands, "gen", "write the generated files", GEN, "")
+    gen.add_argument("root", nargs="?", default=".", help="the repository (default: the current directory)")
+    gen.add_argument("--check", action="store_true", help="write nothing; show differences and exit with 1 if any")
+
+    _command(commands, "version", "print the version", "Print the version.", "")
+    return top
+
+
+def _command(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, brief: str, about: str, examples: str
+) -> argparse.ArgumentParser:
+    return commands.add_parser(
+        name,
+        help=brief,
+        description=about,
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def _add_cluster(command: argparse.ArgumentParser) -> None:
+    cluster = command.add_argument_group("cluster")
+    cluster.add_argument(
+        "--kubeconfig",
+        metavar="FILE",
+        default="",
+        help="(default: the pod's service account, else KUBECONFIG, else ~/.kube/config)",
+    )
+    cluster.add_argument("--context", metavar="NAME", default="", help="of the kubeconfig (default: its current one)")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The entry point. Returns the exit status."""
+    chosen = parser().parse_args(arguments)
+    # Everything else is imported by the command that needs it: `vdcos version` and --help should not take a second.
+    match chosen.command:
+        case "version":
+            print(f"vdcos {__version__}")
+            return 0
+        case "gen":
+            from vdcos.generate.__main__ import main as generate
+
+            return generate([chosen.root, *(["--check"] if chosen.check else [])])
+        case "plan":
+            from vdcos.cli.plan import main as plan
+
+            return plan(chosen)
+        case _:
+            return _run(chosen)
+
+
+def _run(chosen: argparse.Namespace) -> int:
+    import asyncio
+    import logging
+
+    from vdcos import app
+    from vdcos.runtime import logs
+    from vdcos.runtime.credentials import NoCluster, Origin
+
+    logs.configure(chosen.log_format, logging.DEBUG if chosen.verbose else logging.INFO)
+    try:
+        settings = app.Settings(
+            origin=Origin.find(chosen.kubeconfig, chosen.context),
+            namespace=chosen.namespace,
+            lease=chosen.lease_name,
+            standalone=chosen.standalone,
+            listen=chosen.listen,
+            probe=chosen.probe,
+        )
+        asyncio.run(app.run(settings))
+    except (NoCluster, OSError) as error:
+        print(f"vdcos: {error}", file=sys.stderr)
+        return 1
+    return 0

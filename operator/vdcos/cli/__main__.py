@@ -1,0 +1,5 @@
+import sys
+
+from vdcos.cli import main
+
+sys.exit(main())

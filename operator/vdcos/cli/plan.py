@@ -1,0 +1,168 @@
+"""``vdcos plan``: a rehearsal, printed."""
+
+import argparse
+import asyncio
+import json
+import pathlib
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, TextIO
+
+import yaml
+
+from vdcos import app
+from vdcos.core.conditions import READY
+from vdcos.runtime.credentials import NoCluster, Origin
+from vdcos.runtime.metrics import Metrics
+from vdcos.runtime.port import Port
+from vdcos.runtime.providers import discover_networks
+from vdcos.runtime.reflector import Reflector
+from vdcos.runtime.rehearsal import Rehearsal, Report, Unfit
+from vdcos.runtime.requests import ApiError
+from vdcos.runtime.store import Store
+from vdcos.services.catalogue import services
+
+NOTHING, FAILED, SOMETHING = 0, 1, 2
+SUFFIXES = (".yaml", ".yml", ".json")
+
+
+def main(chosen: argparse.Namespace) -> int:
+    """Returns the exit status."""
+    try:
+        manifests = list(read(chosen.filename, sys.stdin))
+        served = services(discover_networks())
+        resources = app.kinds(served)
+        store = Store(resources, app.indexes(served))
+        if chosen.offline:
+            for kind in resources:
+                store.replace(kind, [], "1")
+        else:
+            asyncio.run(_fill(store, resources, Origin.find(chosen.kubeconfig, chosen.context)))
+        rehearsal = Rehearsal(served, store)
+        if chosen.offline:
+            manifests = [*_namespaces(manifests), *manifests]
+        ignored = [_name(manifest) for manifest in manifests if not _entered(rehearsal, manifest)]
+    except (Unfit, NoCluster, OSError, yaml.YAMLError) as error:
+        print(f"vdcos plan: {error}", file=sys.stderr)
+        return FAILED
+    except ApiError as error:
+        print(f"vdcos plan: the API server does not answer ({error.reason}): {error.message}", file=sys.stderr)
+        return FAILED
+    for name in ignored:
+        print(f"vdcos plan: {name} is not read by any service and was left out", file=sys.stderr)
+    reports = [report for report in rehearsal.play() if chosen.namespace in ("", report.key.namespace)]
+    show(reports, chosen.output, sys.stdout)
+    if any(report.failed for report in reports):
+        return FAILED
+    return SOMETHING if any(report.steps or report.change for report in reports) else NOTHING
+
+
+async def _fill(store: Store, resources: Mapping[type[Any], Any], origin: Origin) -> None:
+    """One list of every kind. Raises NoCluster and ApiError."""
+    metrics = Metrics()
+    async with Port.open(origin) as port:
+        sources = [Reflector(kind, resource, port, store, metrics) for kind, resource in resources.items()]
+        await asyncio.gather(*(source.once() for source in sources))
+
+
+def read(names: Iterable[str], standard_input: TextIO) -> Iterator[dict[str, Any]]:
+    """The manifests of files, directories and standard input ("-"), lists unpacked.
+
+    Raises OSError, yaml.YAMLError, and Unfit for what is no object.
+    """
+    for name in names:
+        path = pathlib.Path(name)
+        files = sorted(p for p in path.iterdir() if p.suffix in SUFFIXES) if path.is_dir() else [path]
+        texts = [("standard input", standard_input.read())] if name == "-" else [(str(p), p.read_text()) for p in files]
+        for origin, text in texts:
+            for document in yaml.safe_load_all(text):
+                if document is None:
+                    continue
+                if not isinstance(document, dict) or "kind" not in document:
+                    raise Unfit(f"{origin}: this is not a Kubernetes object: {str(document)[:60]!r}")
+                yield from document["items"] if isinstance(document.get("items"), list) else [document]
+
+
+def _entered(rehearsal: Rehearsal, manifest: Mapping[str, Any]) -> bool:
+    try:
+        return rehearsal.enter(manifest)
+    except Unfit as error:
+        raise Unfit(f"{_name(manifest)}: {error}") from error
+
+
+def _namespaces(manifests: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Without a cluster, the namespaces that the files need and do not bring."""
+    brought = {manifest["metadata"]["name"] for manifest in manifests if manifest["kind"] == "Namespace"}
+    needed = {str((manifest.get("metadata") or {}).get("namespace") or "default") for manifest in manifests}
+    for name in sorted(needed - brought):
+        labels = {"kubernetes.io/metadata.name": name}
+        yield {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+
+
+def _name(manifest: Mapping[str, Any]) -> str:
+    meta = manifest.get("metadata") or {}
+    place = f"{meta['namespace']}/" if meta.get("namespace") else ""
+    return f"{manifest.get('kind')} {place}{meta.get('name')}"
+
+
+def show(reports: Sequence[Report], output: str, stream: TextIO) -> None:
+    """Print reports as a table for people, or as data."""
+    if output == "table":
+        stream.write(table(reports))
+    elif output == "json":
+        json.dump([data(report) for report in reports], stream, indent=2)
+        stream.write("\n")
+    else:
+        yaml.safe_dump_all([data(report) for report in reports], stream, sort_keys=False, width=120)
+
+
+def data(report: Report) -> dict[str, Any]:
+    """A report for programs."""
+    return {
+        "kind": report.resource.kind,
+        **({"namespace": report.key.namespace} if report.key.namespace else {}),
+        "name": report.key.name,
+        "actions": [
+            {
+                "verb": step.verb,
+                "apiVersion": step.resource.api_version,
+                "kind": step.resource.kind,
+                **({"namespace": step.key.namespace} if step.key.namespace else {}),
+                "name": step.key.name,
+                "why": step.why,
+                **({"content": json.loads(json.dumps(step.content))} if step.content is not None else {}),
+            }
+            for step in report.steps
+        ],
+        "statusChange": report.change,
+        "conditions": [dict(condition) for condition in report.conditions],
+        **({"error": report.error} if report.error else {}),
+    }
+
+
+def table(reports: Sequence[Report]) -> str:
+    """A report for people: what would be done and why, then what the status would say."""
+    lines: list[str] = []
+    quiet = 0
+    for report in reports:
+        if not (report.steps or report.change or report.failed):
+            quiet += 1
+            continue
+        lines += [f"{report.resource.kind} {report.key}"]
+        rows = [(step.verb, f"{step.resource.kind} {step.key}", step.why) for step in report.steps]
+        lines += [f"  {row}" for row in columns(rows)] or ["  nothing to do"]
+        ready = report.condition(READY)
+        if report.error:
+            lines += [f"  error: {report.error}"]
+        elif ready:
+            lines += [f"  Ready would be {ready['status']}, {ready['reason']}: {ready['message']}".rstrip(": ")]
+        lines += [""]
+    changes = sum(len(report.steps) for report in reports)
+    lines += [f"{changes} actions on {len(reports) - quiet} of {len(reports)} objects; {quiet} need nothing."]
+    return "\n".join(lines) + "\n"
+
+
+def columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Rows with their cells aligned."""
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
