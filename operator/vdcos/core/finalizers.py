@@ -29,7 +29,11 @@ def hold(resource: Resource, meta: ObjectMeta, in_use: bool) -> tuple[Patch, ...
             Patch(resource, Key(meta.namespace, meta.name), meta.uid, added, "it is in use: its deletion has to wait"),
         )
     if present and not in_use:
-        place = f"{_PATH}/{meta.finalizers.index(IN_USE)}"
-        removed = ({"op": "test", "path": place, "value": IN_USE}, {"op": "remove", "path": place})
+        alone = len(meta.finalizers) == 1
+        place = _PATH if alone else f"{_PATH}/{meta.finalizers.index(IN_USE)}"
+        removed = (
+            {"op": "test", "path": place, "value": [IN_USE] if alone else IN_USE},
+            {"op": "remove", "path": place},
+        )
         return (Patch(resource, Key(meta.namespace, meta.name), meta.uid, removed, "nothing uses it any more"),)
     return ()

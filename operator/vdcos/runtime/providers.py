@@ -9,9 +9,8 @@ from vdcos.providers import networks
 def discover_networks() -> Mapping[str, networks.NetworkProvider]:
     """The installed network providers by name, from the entry point group ``vdcos.network_providers``.
 
-    Never raises: one that cannot be loaded, has the name of a built-in one, or shares its name with another is there
-    as ``Broken``, which says why on every Network that names it. An entry point is a provider, or a class without
-    arguments that makes one.
+    Never raises: one that cannot be loaded, or shares its name with another, is there as ``Broken``, which says why on
+    every Network that names it. An entry point is a provider, or a class without arguments that makes one.
     """
     found: dict[str, networks.NetworkProvider] = {}
     for entry in importlib.metadata.entry_points(group=networks.ENTRY_POINTS):

@@ -310,7 +310,8 @@ def json_patch(tree: Mapping[str, Any], operation: Mapping[str, Any]) -> Tree:
             case "remove":
                 del place[index]
             case "test":
-                if place[index] != operation["value"]:
+                held = place.get(index) if isinstance(place, dict) else place[index]
+                if held != operation["value"]:  # as in kube-apiserver, null holds for what is absent
                     raise Conflict(f"test of {operation['path']} failed")
     except (KeyError, IndexError) as error:
         raise Conflict(f"{operation['op']} {operation['path']}: there is no {error}") from error
