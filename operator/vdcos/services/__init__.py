@@ -1,0 +1,1 @@
+"""One module per vService: what it observes and what it plans. None imports another."""
