@@ -57,6 +57,19 @@ def index() -> str:
             "# API reference\n",
             f"Group `{api.GROUP}`, version `{api.VERSION}`. `kubectl get vdc -A` shows all of it.\n",
             _markdown(("Kind", "Short name", "Is"), rows),
+            "## On other objects\n",
+            _markdown(
+                ("Object", "Annotation", "Means"),
+                [
+                    (
+                        "Namespace",
+                        f"`{api.ALLOWED_DEVICES}`",
+                        "Resource names that VMs of the namespace may have as `devices`, separated by commas;"
+                        f" `*` allows all. Setting it takes verb `allow` on `devices.{api.GROUP}`, as cluster"
+                        " administrators have.",
+                    )
+                ],
+            ),
         ]
     )
 
