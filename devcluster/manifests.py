@@ -6,7 +6,7 @@ created.
 
 import base64
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from devcluster import build
@@ -23,7 +23,10 @@ _REGISTRATIONS = ("APIService", "MutatingWebhookConfiguration", "ValidatingWebho
 
 @dataclass(frozen=True)
 class StorageClass:
-    """A class of storage and what CDI's StorageProfile says of it. The first claim property set is the default one."""
+    """A class of storage and what CDI's StorageProfile says of it. The first claim property set is the default one.
+
+    ``parameters`` are for the simulated arrays, see :mod:`vdcos.testing.hypervisor.storage`.
+    """
 
     name: str
     provisioner: str
@@ -33,6 +36,7 @@ class StorageClass:
     snapshots: bool = False
     clone_strategy: str = "copy"
     default: bool = False
+    parameters: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def annotations(self) -> dict[str, str]:
@@ -44,23 +48,22 @@ class StorageClass:
         }
 
 
+_BLOCK = (("ReadWriteMany", "Block"), ("ReadWriteOnce", "Block"), ("ReadWriteOnce", "Filesystem"))
+_SHARED_FILES = (("ReadWriteMany", "Filesystem"), ("ReadWriteOnce", "Filesystem"))
+_LOCAL_FILES = (("ReadWriteOnce", "Filesystem"),)
+
 STORAGE_CLASSES = (
-    StorageClass(
-        "block-rwx",
-        "block.csi.vdcos.dev",
-        (("ReadWriteMany", "Block"), ("ReadWriteOnce", "Block"), ("ReadWriteOnce", "Filesystem")),
-        snapshots=True,
-        clone_strategy="csi-clone",
-        default=True,
-    ),
-    StorageClass("nfs-rwx", "nfs.csi.vdcos.dev", (("ReadWriteMany", "Filesystem"), ("ReadWriteOnce", "Filesystem"))),
+    StorageClass("block-rwx", "block.csi.vdcos.dev", _BLOCK, snapshots=True, clone_strategy="csi-clone", default=True),
+    StorageClass("nfs-rwx", "nfs.csi.vdcos.dev", _SHARED_FILES, parameters={"snapshot": "false"}),
     StorageClass(
         "file-rwo",
         "file.csi.vdcos.dev",
-        (("ReadWriteOnce", "Filesystem"),),
+        _LOCAL_FILES,
         binding="WaitForFirstConsumer",
         expansion=False,
+        parameters={"snapshot": "false", "expand": "none", "topology": "node"},
     ),
+    StorageClass("small-rwx", "small.csi.vdcos.dev", _BLOCK, parameters={"capacityBytes": "8Gi", "expand": "offline"}),
 )
 
 
@@ -208,6 +211,7 @@ def _storage() -> list[Object]:
             reclaimPolicy="Delete",
             volumeBindingMode=storage.binding,
             allowVolumeExpansion=storage.expansion,
+            parameters=dict(storage.parameters),
         )
         storage_class["metadata"]["annotations"] = storage.annotations
         claims = [{"accessModes": [access], "volumeMode": mode} for access, mode in storage.claim_property_sets]

@@ -17,7 +17,7 @@ import psutil
 _PORTS = range(20000, 32000)  # below the range from which Linux takes the ports of outgoing connections
 _PR_SET_PDEATHSIG = 1
 _PORT_TAKEN = "address already in use"
-_START_ATTEMPTS = 3
+_START_ATTEMPTS = 5
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0  # seconds between restarts
 _libc: ctypes.CDLL | None = ctypes.CDLL(None, use_errno=True) if platform.system() == "Linux" else None
 

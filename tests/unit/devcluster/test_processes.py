@@ -66,7 +66,7 @@ async def test_a_taken_port_asks_for_other_ports(tmp_path: Path) -> None:
 
 
 async def test_a_child_that_never_starts_ends_the_attempt_with_its_words(tmp_path: Path) -> None:
-    with pytest.raises(StartError, match=r"(?s)child ended 3 times, last with 7 .*no such flag"):
+    with pytest.raises(StartError, match=r"(?s)child ended 5 times, last with 7 .*no such flag"):
         await Child(python("print('no such flag'); raise SystemExit(7)"), tmp_path, lambda: None).run()
 
 
