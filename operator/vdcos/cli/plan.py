@@ -13,6 +13,7 @@ import yaml
 from vdcos import app
 from vdcos.core.conditions import READY
 from vdcos.runtime.credentials import NoCluster, Origin
+from vdcos.runtime.logs import qualified
 from vdcos.runtime.metrics import Metrics
 from vdcos.runtime.port import Port
 from vdcos.runtime.providers import discover_networks
@@ -102,7 +103,7 @@ def _namespaces(manifests: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, An
 def _name(manifest: Mapping[str, Any]) -> str:
     meta = manifest.get("metadata") or {}
     place = f"{meta['namespace']}/" if meta.get("namespace") else ""
-    return f"{manifest.get('kind')} {place}{meta.get('name')}"
+    return f"{manifest.get('kind')} {place}{meta.get('name') or ''}".rstrip()
 
 
 def show(reports: Sequence[Report], output: str, stream: TextIO) -> None:
@@ -149,7 +150,7 @@ def table(reports: Sequence[Report]) -> str:
             quiet += 1
             continue
         lines += [f"{report.resource.kind} {report.key}"]
-        rows = [(step.verb, f"{step.resource.kind} {step.key}", step.why) for step in report.steps]
+        rows = [(step.verb, f"{qualified(step.resource)} {step.key}", step.why) for step in report.steps]
         lines += [f"  {row}" for row in columns(rows)] or ["  nothing to do"]
         ready = report.condition(READY)
         if report.error:

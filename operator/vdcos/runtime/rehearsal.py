@@ -97,12 +97,12 @@ class Rehearsal:
 
         Raises Unfit.
         """
-        meta = manifest.get("metadata")
-        if not isinstance(meta, Mapping) or not isinstance(meta.get("name"), str):
-            raise Unfit("there is no metadata.name")
         kind = self._kinds.get((str(manifest.get("apiVersion")), str(manifest.get("kind"))))
         if kind is None:
             return False
+        meta = manifest.get("metadata")
+        if not isinstance(meta, Mapping) or not isinstance(meta.get("name"), str):
+            raise Unfit("there is no metadata.name")
         resource = kind.resource if issubclass(kind, Object) else self._resource_of(kind)
         namespace = (meta.get("namespace") or "default") if resource.namespaced else ""
         key = Key(namespace, meta["name"])
