@@ -41,9 +41,10 @@ class StartFailure(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class VirtualMachineStatus(msgspec.Struct, frozen=True, rename="camel"):
-    """``runStrategy`` is the one that KubeVirt has seen, "" until the VM ran for the first time. ``desiredGeneration``
-    is the last one it has dealt with while the VM ran."""
+    """What KubeVirt's controller has dealt with: whether there is an instance (``created``), the ``runStrategy`` (""
+    until the VM runs for the first time), and the last generation while the VM ran (``desiredGeneration``)."""
 
+    created: bool = False
     printable_status: str = ""
     run_strategy: str = ""
     desired_generation: int = 0

@@ -159,8 +159,9 @@ class Case:
 
     @cached_property
     def run_strategy(self) -> kubevirt_vm.RunStrategy:
-        seen = self.child.status.run_strategy if self.child and self.mine else ""
-        return power.run_strategy(self.cr.spec, self.seen.child_spec.get("runStrategy", ""), seen, self.instance)
+        declared = str(self.seen.child_spec.get("runStrategy", ""))
+        child = self.child if self.mine else None
+        return power.run_strategy(self.cr.spec, declared, child, self.seen.instance is not None)
 
     @cached_property
     def wanted(self) -> Mapping[str, Any] | overrides.Conflict:

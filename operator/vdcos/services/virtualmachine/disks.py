@@ -393,10 +393,10 @@ STAGES: tuple[Stage, ...] = (_failed, _waiting, _filling, _too_small, _growing, 
 
 
 def _words(volume: DataVolume) -> str:
-    """What CDI says about a DataVolume that is not ready, if it says anything."""
+    """What CDI says about a DataVolume that is in trouble, or "". What it says on the way changes too often."""
     for kind in ("Running", "Bound"):
         condition = volume.status.condition(kind)
-        if condition.status not in ("True", "") and condition.message:
+        if condition.reason.startswith(("Err", "err")) or condition.reason.endswith("Failed"):
             return condition.message[:400]
     return ""
 

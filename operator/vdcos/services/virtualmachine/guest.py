@@ -24,22 +24,22 @@ _NODES = re.compile(r"^0/(\d+) nodes are available: ")
 
 
 def placement(case: Case) -> Condition:
-    """Whether a host is found for the VM. The scheduler's words, shortened."""
-    if case.instance is None:
-        if case.cr.spec.power_state == "PoweredOff":
-            return conditions.true(PLACED, "PoweredOff", "a VM that is off needs no host")
-        return _undecided()
-    scheduled = kubevirt.condition(case.instance.status.conditions, "PodScheduled")
-    if scheduled.status == "False":
-        message = f"{fits(scheduled.message)}. Free capacity, or change placement, CPU, memory or devices of the VM"
+    """Whether a host is found for the VM."""
+    if case.instance is None and (case.cr.spec.power_state == "PoweredOff" or case.facts.stays_off):
+        return conditions.true(PLACED, "PoweredOff", "a VM that is off needs no host")
+    if message := unplaced(case):
         return conditions.false(PLACED, "NoHostFits", message)
     if case.facts.up:
         return conditions.true(PLACED, "Placed", "the VM has a host")
-    return _undecided()
-
-
-def _undecided() -> Condition:
     return conditions.unknown(PLACED, "Scheduling", "a host is chosen when the VM starts")
+
+
+def unplaced(case: Case) -> str:
+    """Why there is no host for the VM, in the scheduler's words, or ""."""
+    found = kubevirt.condition(case.instance.status.conditions if case.instance else (), "PodScheduled")
+    if found.status != "False":
+        return ""
+    return f"{fits(found.message)}. Free capacity, or change placement, CPU, memory or devices of the VM"
 
 
 def fits(message: str) -> str:

@@ -17,7 +17,7 @@ STORAGE = "StorageReady"
 NETWORK = "NetworkReady"
 HARDWARE = "HardwareReady"
 
-NEEDED = (STORAGE, NETWORK, HARDWARE, guest.CUSTOMIZED, guest.PLACED, child.APPLIED, power.SYNCED)
+NEEDED = (STORAGE, NETWORK, HARDWARE, guest.CUSTOMIZED, child.APPLIED, power.SYNCED, guest.PLACED)
 """What Ready is made of, most telling first. A VM that is declared off and is off has all of it."""
 
 # How many complaints a message holds; status.disks has the rest.
@@ -123,7 +123,7 @@ PHASES: tuple[Phase, ...] = (_refused, _storage, _network, _hardware, child.conv
 
 
 def _outcome(case: Case) -> power.Outcome:
-    return power.outcome(replace(case.facts, trouble=guest.trouble(case)))
+    return power.outcome(replace(case.facts, unplaced=guest.unplaced(case), trouble=guest.trouble(case)))
 
 
 def _restart(said: Sequence[Said]) -> bool:

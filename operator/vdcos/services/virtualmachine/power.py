@@ -26,19 +26,20 @@ _HANDING_OVER = "ReadinessGatesNotReady"
 
 
 def run_strategy(
-    spec: words.VirtualMachineSpec, declared: str, known: str, instance: VirtualMachineInstance | None
+    spec: words.VirtualMachineSpec, declared: str, child: kubevirt.VirtualMachine | None, present: bool
 ) -> RunStrategy:
-    """What KubeVirt's VM is to say. ``declared`` is what it says, ``known`` what KubeVirt has dealt with.
+    """What KubeVirt's VM is to say. ``declared`` is what it says now; ``present``: there is an instance, in any phase.
 
-    KubeVirt starts a RerunOnFailure VM only when it comes from another strategy that it has seen, so a power-off is
-    brought to its end before a power-on begins.
+    KubeVirt starts a RerunOnFailure VM only when it comes from another strategy and has no instance, as its controller
+    sees it. So a power-off is brought to its end before a power-on begins, however soon that is declared.
     """
     if spec.power_state == "PoweredOff":
         return "Halted"
     if spec.on_guest_shutdown == "Restart":
         return "Always"
-    if declared == "Halted" and (instance is not None or known not in ("", "Halted")):
-        return "Halted"
+    if declared == "Halted" and child is not None:
+        stopped = not present and not child.status.created and child.status.run_strategy in ("", "Halted")
+        return "RerunOnFailure" if stopped else "Halted"
     return "RerunOnFailure"
 
 
@@ -62,6 +63,8 @@ class Facts:
     """What the creation of the child waits for, or ""."""
     before: str
     """The reason of the condition as it is stored."""
+    unplaced: str = ""
+    """Why there is no host for the VM, or ""."""
     trouble: str = ""
     """What keeps the VM's pod from starting, as a kubelet says it, or ""."""
 
@@ -224,6 +227,12 @@ def _refused(facts: Facts) -> Outcome | None:
     return None
 
 
+def _unplaced(facts: Facts) -> Outcome | None:
+    if not facts.unplaced or facts.up:
+        return None
+    return Outcome("PoweringOn", conditions.false(SYNCED, "NoHostFits", facts.unplaced))
+
+
 def _starting(facts: Facts) -> Outcome:
     if facts.trouble:
         message = f"the VM's pod cannot start: {facts.trouble}"
@@ -240,6 +249,7 @@ RULES: tuple[Rule, ...] = (
     _paused,
     _running,
     _crashing,
+    _unplaced,
     _refused,
     _starting,
 )

@@ -90,7 +90,7 @@ def _differences(case: Case) -> Iterator[str]:
                 field = name.format(*found.groups())
                 if field not in said:
                     said.add(field)
-                    yield f"{field} ({_compared(wanted, runs)})" if _plain(wanted) and _plain(runs) else field
+                    yield f"{field} ({_compared(wanted, runs)})"
                 break
 
 
@@ -130,9 +130,9 @@ def _at(tree: Any, path: str) -> Any:
     return tree
 
 
-def _plain(value: Any) -> bool:
-    return value is None or isinstance(value, str | int | bool)
-
-
 def _compared(wanted: Any, runs: Any) -> str:
-    return f"declared {'nothing' if wanted is None else wanted}, running {'nothing' if runs is None else runs}"
+    if isinstance(wanted, str | int) and isinstance(runs, str | int):
+        return f"declared {wanted}, running {runs}"
+    if runs is None:
+        return "not there yet" if isinstance(wanted, Mapping | list) else f"declared {wanted}, running without"
+    return "no longer declared, still there" if wanted is None else "changed"
