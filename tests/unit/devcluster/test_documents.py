@@ -1,7 +1,9 @@
 """What the README and the guide show can be applied, and what they link to is there."""
 
+import ast
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -13,7 +15,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "guide").glob("*.md"))]
 NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
 
 
-def manifests(text: str) -> list[dict[str, object]]:
+def manifests(text: str) -> list[dict[str, Any]]:
     """Every manifest of a page's ``yaml`` blocks; fragments (without a kind) are not manifests."""
     blocks = re.findall(r"^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     documents = [document for block in blocks for document in yaml.safe_load_all(block)]
@@ -50,3 +52,46 @@ def anchors(text: str) -> set[str]:
     """The anchors of a page's headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+SAYING = {"false": 1, "unknown": 1, "stalled": 0, "Problem": 0}
+"""Functions that say that something is wrong, and which of their arguments is the reason."""
+
+
+def complaints() -> set[str]:
+    """The reasons that stand literally in such calls of the services and providers."""
+    found: set[str] = set()
+    for part in ("services", "providers"):
+        for source in sorted((ROOT / "operator" / "vdcos" / part).rglob("*.py")):
+            for call in (node for node in ast.walk(ast.parse(source.read_text())) if isinstance(node, ast.Call)):
+                name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+                position = SAYING.get(name)
+                if position is not None and len(call.args) > position:
+                    reason = call.args[position]
+                    if isinstance(reason, ast.Constant):
+                        found.add(str(reason.value))
+    return found
+
+
+UNEXPLAINED = {"NotRunning", "UpToDate", "LiveUpdate", "NotConnected", "CannotSee", "NamespaceUnknown"}
+"""These explain themselves, or never last."""
+
+
+def test_every_complaint_is_in_the_troubleshooting_page() -> None:
+    page = (ROOT / "docs" / "guide" / "troubleshooting.md").read_text()
+    missing = {
+        reason
+        for reason in complaints() - UNEXPLAINED
+        if f"`{reason}`" not in page and not reason.endswith("Unreadable")
+    }
+    assert not missing
+
+
+def test_the_troubleshooting_page_invents_no_reason() -> None:
+    page = (ROOT / "docs" / "guide" / "troubleshooting.md").read_text()
+    cells = [cell for line in page.splitlines() if line.startswith("|") for cell in line.split("|")[1:3]]
+    named = {word for cell in cells for word in re.findall(r"`([A-Z][A-Za-z]+)`", cell)}
+    sources = "".join(path.read_text() for path in (ROOT / "operator" / "vdcos").rglob("*.py"))
+    unknown = {word for word in named if f'"{word}"' not in sources}
+    # Some reasons are put together from a word and its ending, such as Secret and Missing.
+    assert all(word.endswith("Missing") for word in unknown), unknown
