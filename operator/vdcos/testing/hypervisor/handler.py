@@ -111,6 +111,7 @@ def _seen(vmi: Vmi) -> Fields:
         "launcherContainerImageVersion": status.launcher_container_image_version or None,
         "machine": status.machine,
         "fsFreezeStatus": status.fs_freeze_status or None,
+        "kernelBootStatus": status.kernel_boot_status,
         "memory": status.memory,
         "guestOSInfo": status.guest_os_info,
         "currentCPUTopology": status.current_cpu_topology,
@@ -142,10 +143,11 @@ def _running(host: Host, vmi: Vmi, process: Process | None, now: float) -> Write
     if process is None or process.life in (Life.OFF, Life.INCOMING):
         return None
     conditions = list(vmi.status.conditions or [])
-    method = migratable.migration_method(vmi)
-    change.status = {"migrationMethod": method, "selinuxContext": "none"}
-    conditions = _put(conditions, migratable.live_migratable(vmi))
-    conditions = _put(conditions, migratable.storage_live_migratable(vmi))
+    change.status = {"selinuxContext": "none"}
+    if migratable.known(vmi):
+        conditions = _put(conditions, migratable.live_migratable(vmi))
+        conditions = _put(conditions, migratable.storage_live_migratable(vmi))
+        change.status["migrationMethod"] = migratable.migration_method(vmi)
     if process.life is Life.RUNNING:
         change.status |= {
             "phase": "Running",
@@ -154,6 +156,11 @@ def _running(host: Host, vmi: Vmi, process: Process | None, now: float) -> Write
             "interfaces": _interfaces(host, vmi, process),
             "fsFreezeStatus": "frozen" if process.frozen else None,
         }
+        if kernel := vmi.spec.domain.firmware.kernel_boot:
+            change.status["kernelBootStatus"] = {
+                "kernelInfo": {"checksum": _checksum(kernel.container, "kernelPath")},
+                "initrdInfo": {"checksum": _checksum(kernel.container, "initrdPath")},
+            }
         if process.agent:
             change.status["guestOSInfo"] = GUEST
         if process.agent and not vmi.condition("AgentConnected"):
@@ -269,10 +276,14 @@ def _volumes(vmi: Vmi, process: Process) -> list[Json]:
         elif volume is not None and (volume.cloud_init_no_cloud or volume.cloud_init_config_drive or volume.sysprep):
             status["size"] = ISO_SIZE
         elif volume is not None and volume.container_disk and process.life is Life.RUNNING:
-            checksum = zlib.crc32(str(volume.container_disk.get("image")).encode()) & 0x7FFFFFFF
-            status["containerDiskVolume"] = {"checksum": checksum}
+            status["containerDiskVolume"] = {"checksum": _checksum(volume.container_disk)}
         statuses.append(status)
     return sorted(statuses, key=lambda s: str(s["name"]))
+
+
+def _checksum(container: Json, path: str = "path") -> int:
+    """Of a file in an image. Always below 2³¹: KubeVirt 1.8.2 fails on the others on Kubernetes 1.36."""
+    return zlib.crc32(f"{container.get('image')}:{container.get(path)}".encode()) & 0x7FFFFFFF
 
 
 def _hotplugged(status: Json, process: Process, *, declared: bool) -> Json:

@@ -102,6 +102,9 @@ def _status(host: Host, pod: Pod, run: Run, now: float) -> Write | None:
         same = before.get("status") == condition["status"]
         condition["lastTransitionTime"] = before.get("lastTransitionTime") if same else stamp(now)
         condition["observedGeneration"] = pod.metadata.generation
+    if "PodScheduled" in known:
+        # The scheduler's condition; the kubelet adds which generation it is about.
+        conditions.append({"type": "PodScheduled", "observedGeneration": pod.metadata.generation})
     status: Json = {"phase": phase, "conditions": conditions, "containerStatuses": containers}
     status["observedGeneration"] = pod.metadata.generation
     if pod.spec.init_containers:
@@ -176,6 +179,9 @@ def _conditions(pod: Pod, run: Run, containers: list[Json]) -> list[Json]:
 
 
 def _closed_gates(pod: Pod) -> str:
+    if gates_open(pod):
+        # They have just opened and the kubelet has not noticed: what it said before stands.
+        return str((pod.condition("Ready") or {}).get("message", ""))
     said = []
     for gate in pod.spec.readiness_gates:
         status = (pod.condition(gate.condition_type) or {}).get("status")

@@ -654,7 +654,8 @@ def _lease_due(turn: _Turn) -> None:
 
 def _heartbeat_due(turn: _Turn) -> None:
     if turn.host.writing:
-        turn.writes.append(node.heartbeat(turn.host, turn.now))
+        if turn.host.handler:
+            turn.writes.append(node.heartbeat(turn.host, turn.now))
         turn.after(turn.host.timings.heartbeat, "heartbeat", token=str(turn.host.session))
 
 
@@ -665,9 +666,17 @@ def _status_due(turn: _Turn) -> None:
 
 
 def _handler_due(turn: _Turn) -> None:
-    """virt-handler is up again after a boot: the node can take VMs, and those that the boot ended are reported."""
+    """virt-handler is up again after a boot, but its device plugins are not: the node cannot take VMs yet."""
+    if turn.host.writing:
+        turn.writes.append(node.heartbeat(turn.host, turn.now))
+        turn.after(turn.host.timings.device_plugins, "plugins", token=str(turn.host.session))
+
+
+def _plugins_due(turn: _Turn) -> None:
+    """Now the node can take VMs, and those that the boot has ended are reported."""
     turn.host = replace(turn.host, handler=True)
-    turn.writes += [node.status(turn.host, turn.now), node.heartbeat(turn.host, turn.now)]
+    if turn.host.writing:
+        turn.writes += [node.heartbeat(turn.host, turn.now), node.status(turn.host, turn.now)]
     for uid in turn.host.vmis:
         _consider(turn, uid)
 
@@ -681,6 +690,7 @@ _HOST_TIMERS: dict[str, Callable[[_Turn], None]] = {
     "heartbeat": _heartbeat_due,
     "status": _status_due,
     "handler": _handler_due,
+    "plugins": _plugins_due,
     "booted": _booted_due,
 }
 _POD_TIMERS: dict[str, Callable[[_Turn, PodSeen, Run, str], None]] = {

@@ -8,6 +8,15 @@ POD_NETWORK = "cannot migrate VMI which does not use masquerade or a migratable 
 BRIDGE_ALLOWED = "kubevirt.io/allow-pod-bridge-network-live-migration"
 
 
+def known(vmi: Vmi) -> bool:
+    """Whether virt-controller has described every volume yet.
+
+    A real virt-handler looks at a hot-plugged volume too late to notice that for a moment it has not.
+    """
+    described = {s["name"] for s in vmi.status.volume_status or []}
+    return all(v.name in described for v in vmi.spec.volumes if v.claim)
+
+
 def live_migratable(vmi: Vmi) -> Json:
     """The LiveMigratable condition: the first reason against it wins."""
     blockers = _blockers(vmi)

@@ -40,7 +40,6 @@ def labels(host: Host) -> dict[str, str]:
         "node-role.kubernetes.io/worker": "",
         "topology.kubernetes.io/region": "region-1",
         "topology.kubernetes.io/zone": f"zone-{(host.index - 1) % 3 + 1}",
-        "kubevirt.io/schedulable": "true",
         "kubevirt.io/ksm-enabled": "false",
         "kubevirt.io/cpumanager": pinning,
         "cpumanager": pinning,
@@ -55,7 +54,7 @@ def labels(host: Host) -> dict[str, str]:
 
 
 def register(host: Host, now: float) -> tuple[Write, ...]:
-    """A kubelet's first words: the Node with its status, what CSI driver it has, and a heartbeat."""
+    """A kubelet's first words: the Node with its status and its CSI drivers; and virt-handler's, if it runs already."""
     metadata = {
         "name": host.name,
         "labels": labels(host),
@@ -64,7 +63,8 @@ def register(host: Host, now: float) -> tuple[Write, ...]:
             "kubevirt.io/ksm-handler-managed": "false",
         },
     }
-    body = {"apiVersion": "v1", "kind": "Node", "metadata": metadata, "spec": {}, "status": _status(host, now)}
+    status_now = _status(host, now)
+    body = {"apiVersion": "v1", "kind": "Node", "metadata": metadata, "spec": {}, "status": status_now}
     drivers = [{"name": d, "nodeID": host.name, "topologyKeys": []} for d in CSI_DRIVERS]
     csi_node = {"metadata": {"name": host.name}, "spec": {"drivers": drivers}}
     return (
@@ -78,7 +78,7 @@ def register(host: Host, now: float) -> tuple[Write, ...]:
             otherwise=Write(Ref("csinodes", host.name), Verb.CREATE, csi_node),
         ),
         lease(host, now),
-        heartbeat(host, now),
+        *([heartbeat(host, now)] if host.handler else []),
     )  # fmt: skip
 
 

@@ -239,12 +239,21 @@ class Machine(View, frozen=True):
     type: str = ""
 
 
+class KernelBoot(View, frozen=True):
+    container: Json = {}
+
+
+class Firmware(View, frozen=True):
+    kernel_boot: KernelBoot | None = None
+
+
 class Domain(View, frozen=True):
     devices: Devices = Devices()
     cpu: Cpu = Cpu()
     memory: Memory = Memory()
     machine: Machine = Machine()
     features: Json = {}
+    firmware: Firmware = Firmware()
     launch_security: Json | None = None
 
 
@@ -272,6 +281,7 @@ class VmiStatus(View, frozen=True):
     machine: Json | None = None
     memory: Json | None = None
     fs_freeze_status: str = ""
+    kernel_boot_status: Json | None = None
     guest_os_info: Json = msgspec.field(name="guestOSInfo", default_factory=dict)
     current_cpu_topology: Json | None = msgspec.field(name="currentCPUTopology", default=None)
 

@@ -313,6 +313,7 @@ class Timings:
     import_backoff: float = 10.0
     host_boot: float = 14.0
     handler_start: float = 15.0
+    device_plugins: float = 0.5
     provision: float = 0.5
     # The following keep real time whatever the scale, because real controllers measure them.
     lease: float = 3.0
