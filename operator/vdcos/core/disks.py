@@ -64,7 +64,9 @@ def claimed(claim: PersistentVolumeClaim) -> int:
 
 
 def _datastore(held: DataVolume | PersistentVolumeClaim) -> Iterable[str]:
-    if datastore := held.metadata.label(DATASTORE):
+    """Its datastore. CDI copies our labels to passing claims of its own (prime, scratch), which have other names."""
+    meta = held.metadata
+    if (datastore := meta.label(DATASTORE)) and meta.name == name(meta.label(VM), meta.label(DISK)):
         yield datastore
 
 

@@ -25,6 +25,8 @@ class Watch(Generic[T]):
     keys: Callable[[Any, Snapshot], Iterable[Key]]
     sees: Callable[[Any], Hashable] | None = None
     """The part of an object that matters to the service; a change elsewhere wakes nobody. None: every stored field."""
+    patience: float = 0.0
+    """Seconds that the look may wait, so that a burst of changes becomes one: for what is counted, not acted upon."""
 
 
 @dataclass(frozen=True)

@@ -342,7 +342,7 @@ class Engine:
                 if item != self._speaking:
                     if watch is None:
                         self._queue.forget(item)
-                    self._queue.add(item, due)
+                    self._queue.add(item, due + (watch.patience if watch else 0.0))
 
     def _keys(self, name: str, watch: Watch[Any], old: Stored | None, new: Stored | None) -> set[Key]:
         """Which of a service's objects look again. One that it cannot read must not stop the source it came by."""

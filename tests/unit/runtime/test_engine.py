@@ -436,6 +436,22 @@ def test_children_wake_their_owner_only_where_it_matters(bench: Bench) -> None:
     assert bench.queue.pop(bench.now) == ITEM
 
 
+def test_a_patient_watch_makes_one_look_of_a_burst() -> None:
+    patient = Watch(Box, lambda box, world: [KEY], patience=2.0)
+    bench = Bench(Toy(watches=(patient,)))
+    bench.look()
+    while (item := bench.queue.pop(bench.now)) is not None:
+        bench.queue.done(item, bench.now)
+    for weight in (8, 9):
+        box = bench.server.objects["boxes/fast"]
+        bench.server.objects["boxes/fast"] = bench.server.stamp({**box, "weight": weight})
+        bench.hear()
+    assert bench.queue.pop(bench.now + 1.9) is None
+    assert bench.queue.pop(bench.now + 2.0) == ITEM
+    bench.queue.done(ITEM, bench.now + 2.0)
+    assert bench.queue.pop(bench.now + 9.0) is None
+
+
 @pytest.mark.parametrize("error, counted", [(ValueError("old schema"), 0), (KeyError("bug"), 1)])
 def test_an_object_that_cannot_be_read_stops_nobody(error: Exception, counted: int) -> None:
     def keys(box: Box, world: Snapshot) -> list[Key]:

@@ -41,7 +41,7 @@ class DatastoreService:
     def plan(self, cr: api.Datastore, seen: Seen, now: Instant) -> Plan:
         in_use = seen.disks.count > 0
         counted = {
-            "provisioned": quantity.human(seen.provisioned),
+            "provisioned": rounded(seen.provisioned),
             "disks": seen.disks.count,
             "tenants": _usage(seen.tenants),
             "retained": _usage(seen.retained),
@@ -63,6 +63,12 @@ class DatastoreService:
 
 def _usage(census: Census) -> dict[str, Any]:
     return counts.usage(census.count, census.names)
+
+
+def rounded(size: int) -> str:
+    """Bytes for people: exact where that is short, else rounded up to a tenth of a GiB (CDI adds odd overheads)."""
+    exact = quantity.human(size)
+    return exact if not size or exact.endswith(("Gi", "Ti", "Pi", "Ei")) else f"{-(-size * 10 >> 30) / 10:g}Gi"
 
 
 def claim_properties(spec: DatastoreSpec, offered: Sequence[ClaimPropertySet]) -> tuple[str, str]:

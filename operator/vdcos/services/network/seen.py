@@ -61,6 +61,9 @@ def plugged_into(instance: VirtualMachineInstance) -> frozenset[str]:
     return frozenset(name if "/" in name else f"{instance.metadata.namespace}/{name}" for name in names)
 
 
+PATIENCE = 2.0
+"""Seconds that the number of VMs may be behind, so that many VMs that come at once are counted once."""
+
 USERS: Index[Any] = Index(api.VirtualMachine, used_by)
 GUESTS = Index(VirtualMachineInstance, plugged_into)
 
@@ -153,6 +156,11 @@ def _networks_of_machine(machine: Own, _: Snapshot) -> Iterable[Key]:
     return {_network_key(place) for place in used_by(machine)}
 
 
+def _first_or_last(machine: Own, world: Snapshot) -> Iterable[Key]:
+    """Networks to which a VM brings a namespace, or of which it leaves one: there is something to do."""
+    return {_network_key(place) for place in used_by(machine) if world.total(USERS, place).count <= 1}
+
+
 def _networks_of_instance(instance: VirtualMachineInstance, world: Snapshot) -> Iterable[Key]:
     """Networks to which a running VM matters: it may be the last one, or run with settings of before."""
     for place in plugged_into(instance):
@@ -200,7 +208,8 @@ def _network_key(place: str) -> Key:
 
 
 WATCHES: tuple[Watch[Any], ...] = (
-    Watch(api.VirtualMachine, _networks_of_machine, sees=used_by),
+    Watch(api.VirtualMachine, _first_or_last, sees=used_by),
+    Watch(api.VirtualMachine, _networks_of_machine, sees=used_by, patience=PATIENCE),
     Watch(VirtualMachineInstance, _networks_of_instance, sees=_of_interest),
     Watch(NetworkAttachmentDefinition, _networks_of_definition),
     Watch(NodeNetworkConfigurationPolicy, _networks_of_policy),

@@ -15,7 +15,7 @@ from vdcos.core.foreign.snapshots import VolumeSnapshotClass
 from vdcos.core.objects import Key
 from vdcos.core.plan import Instant, Plan
 from vdcos.services.datastore import DatastoreService
-from vdcos.services.datastore.service import claim_properties
+from vdcos.services.datastore.service import claim_properties, rounded
 from vdcos.testing import builders
 from vdcos.testing.world import World
 
@@ -286,8 +286,8 @@ def test_counts_are_written_at_most_every_five_seconds_and_not_at_rest() -> None
 
 
 def wakes(given: World, kind: type[Any], key: Key) -> set[str]:
-    [watch] = [watch for watch in SERVICE.watches if watch.kind is kind]
-    return {found.name for found in watch.keys(given.held(kind, key), given.view(SERVICE))}
+    watches = [watch for watch in SERVICE.watches if watch.kind is kind]
+    return {found.name for watch in watches for found in watch.keys(given.held(kind, key), given.view(SERVICE))}
 
 
 def test_who_is_woken() -> None:
@@ -323,3 +323,36 @@ def test_only_what_matters_of_a_change_wakes_anybody() -> None:
     assert of_claim(there.held(PersistentVolumeClaim, disk)) == claim
     there.change(PersistentVolumeClaim, disk, spec={"resources": {"requests": {"storage": "2Gi"}}})
     assert of_claim(there.held(PersistentVolumeClaim, disk)) != claim
+
+
+def test_the_first_and_the_last_disk_are_seen_at_once_and_the_others_counted_in_time() -> None:
+    there = world(builders.disk("a", "web", "root", "gold"))
+    urgent = [watch for watch in SERVICE.watches if watch.kind is DataVolume and not watch.patience]
+    first = there.held(DataVolume, Key("a", disks.name("web", "root")))
+    assert [list(watch.keys(first, there.view(SERVICE))) for watch in urgent] == [[GOLD]]
+    there.put(builders.disk("a", "web", "data", "gold")[0])
+    assert [list(watch.keys(first, there.view(SERVICE))) for watch in urgent] == [[]]
+
+
+def test_what_cdi_uses_while_it_makes_a_disk_is_not_counted() -> None:
+    """CDI copies our labels to its own passing claims (prime-..., scratch space)."""
+    volume, claim = builders.disk("a", "web", "root", "gold", "1Gi", claim="1Gi")
+    prime = {**claim, "metadata": {**claim["metadata"], "name": "prime-1b2c"}}
+    there = world((volume, claim, prime))
+    settle(there)
+    assert (status(there)["provisioned"], status(there)["disks"]) == ("1Gi", 1)
+
+
+@pytest.mark.parametrize(
+    "size, want",
+    [
+        (0, "0"),
+        (1 << 30, "1Gi"),
+        (331 << 30, "331Gi"),
+        (2 << 40, "2Ti"),
+        (193_488_276_685, "180.3Gi"),
+        (1 << 20, "0.1Gi"),
+    ],
+)
+def test_provisioned_is_written_for_people(size: int, want: str) -> None:
+    assert rounded(size) == want

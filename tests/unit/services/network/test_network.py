@@ -478,8 +478,8 @@ def wakes(given: World, kind: type[Any], manifest: dict[str, Any]) -> set[str]:
     key = Key(manifest["metadata"].get("namespace", ""), manifest["metadata"]["name"])
     given.put(manifest)
     held = given.held(kind, key)
-    [watch] = [watch for watch in service.watches if watch.kind is kind]
-    return {found.name for found in watch.keys(held, given.view(service))}
+    watches = [watch for watch in service.watches if watch.kind is kind]
+    return {found.name for watch in watches for found in watch.keys(held, given.view(service))}
 
 
 def test_who_is_woken() -> None:
@@ -529,3 +529,16 @@ def test_first_the_hold_then_the_rest() -> None:
     """A crash between the two leaves a Network that is held, never definitions of one that is gone."""
     actions = look(world(WEB)).actions
     assert [type(action) for action in actions] == [Patch, Apply]
+
+
+def test_the_first_and_the_last_vm_of_a_namespace_are_served_at_once_and_the_others_counted_in_time() -> None:
+    there = world(WEB)
+    service = NetworkService({})
+    urgent = [watch for watch in service.watches if watch.kind is api.VirtualMachine and not watch.patience]
+    first = there.held(api.VirtualMachine, Key("a", "web"))
+    assert [list(watch.keys(first, there.view(service))) for watch in urgent] == [[RED]]
+    there.put(builders.machine("a/db", networks=["red"]))
+    assert [list(watch.keys(first, there.view(service))) for watch in urgent] == [[]]
+    there.remove(api.VirtualMachine, Key("a", "web"))
+    there.remove(api.VirtualMachine, Key("a", "db"))
+    assert [list(watch.keys(first, there.view(service))) for watch in urgent] == [[RED]]
