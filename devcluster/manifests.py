@@ -211,9 +211,10 @@ def _storage() -> list[Object]:
             reclaimPolicy="Delete",
             volumeBindingMode=storage.binding,
             allowVolumeExpansion=storage.expansion,
-            parameters=dict(storage.parameters),
         )
         storage_class["metadata"]["annotations"] = storage.annotations
+        if storage.parameters:  # immutable, and an empty map is not what the API server gives back for none
+            storage_class["parameters"] = dict(storage.parameters)
         claims = [{"accessModes": [access], "volumeMode": mode} for access, mode in storage.claim_property_sets]
         made += [
             storage_class,
