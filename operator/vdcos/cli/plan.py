@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import json
+import logging
 import pathlib
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ import yaml
 
 from vdcos import app
 from vdcos.core.conditions import READY
+from vdcos.runtime import logs
 from vdcos.runtime.credentials import NoCluster, Origin
 from vdcos.runtime.logs import qualified
 from vdcos.runtime.metrics import Metrics
@@ -38,7 +40,9 @@ def main(chosen: argparse.Namespace) -> int:
             for kind in resources:
                 store.replace(kind, [], "1")
         else:
-            asyncio.run(_fill(store, resources, Origin.find(chosen.kubeconfig, chosen.context)))
+            logs.configure("text", logging.ERROR)
+            for complaint in asyncio.run(_fill(store, resources, Origin.find(chosen.kubeconfig, chosen.context))):
+                print(f"vdcos plan: {complaint}", file=sys.stderr)
         rehearsal = Rehearsal(served, store)
         if chosen.offline:
             manifests = [*_namespaces(manifests), *manifests]
@@ -58,12 +62,13 @@ def main(chosen: argparse.Namespace) -> int:
     return SOMETHING if any(report.steps or report.change for report in reports) else NOTHING
 
 
-async def _fill(store: Store, resources: Mapping[type[Any], Any], origin: Origin) -> None:
-    """One list of every kind. Raises NoCluster and ApiError."""
+async def _fill(store: Store, resources: Mapping[type[Any], Any], origin: Origin) -> list[str]:
+    """One list of every kind. Returns why kinds cannot be read. Raises NoCluster and ApiError."""
     metrics = Metrics()
     async with Port.open(origin) as port:
         sources = [Reflector(kind, resource, port, store, metrics) for kind, resource in resources.items()]
         await asyncio.gather(*(source.once() for source in sources))
+    return [source.unavailable for source in sources if source.unavailable]
 
 
 def read(names: Iterable[str], standard_input: TextIO) -> Iterator[dict[str, Any]]:
