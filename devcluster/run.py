@@ -140,7 +140,7 @@ class Screen:
 
     def __init__(self, console: rich.console.Console) -> None:
         self._console = console
-        self._printed: dict[str, Row] = {}
+        self._printed: dict[str, str] = {}
         self.phases: dict[str, float] = {}
 
     def say(self, text: str = "", style: str = "") -> None:
@@ -157,9 +157,11 @@ class Screen:
         else:
             yield done
         self.phases[title] = time.monotonic() - started
-        line = rich.text.Text.assemble(
-            (f"{title:<10}", "bold"), ", ".join(done), (f"  {self.phases[title]:.1f} s", "dim")
-        )
+        self.told(title, ", ".join(done))
+
+    def told(self, title: str, done: str) -> None:
+        """Show what a part of the run did, and how long it took."""
+        line = rich.text.Text.assemble((f"{title:<10}", "bold"), done, (f"  {self.phases[title]:.1f} s", "dim"))
         self._console.print(line, soft_wrap=True)
 
     def built(self, name: str, state: str, seconds: float) -> None:
@@ -178,13 +180,12 @@ class Screen:
 
     def _print_changes(self, rows: Sequence[Row], seconds: float) -> None:
         for row in rows:
-            key = f"{row.kind} {row.name}"
-            if self._printed.get(key) != row:
-                self._printed[key] = row
-                where = " ".join(filter(None, (row.host, row.address)))
-                state = "ready" if row.ready else "not ready"
-                line = f"{seconds:6.1f} s  {row.kind:<15}{row.name:<16}{state:<11}{row.reason:<22}{where}"
-                self.say(f"{line}{'' if row.ready else row.message}".rstrip())
+            name = f"{row.kind:<14} {row.name:<16}"
+            where = " ".join(filter(None, (row.host, row.address)))
+            state = f"{'ready' if row.ready else 'not ready':<10}{row.reason:<21} {where if row.ready else row.message}"
+            if self._printed.get(name) != state:
+                self._printed[name] = state
+                self.say(f"{seconds:6.1f} s  {name}{state}".rstrip())
 
 
 def _drawn(rows: Sequence[Row], seconds: float) -> rich.table.Table:
@@ -230,8 +231,8 @@ def devcluster(screen: Screen, directory: Path, hosts: int) -> Iterator[Cluster]
     started = time.monotonic()
     artifacts = build.ensure(report)
     screen.phases["build"] = time.monotonic() - started
-    count = len(artifacts.programs)
-    screen.say(f"{'build':<10}{count} programs, {len(built) or 'none'} built  {screen.phases['build']:.1f} s")
+    done = f"{len(artifacts.programs)} programs" + (f", {len(built)} of them built" if built else " from the cache")
+    screen.told("build", done)
     settings = supervisor.Settings(directory, hosts)
     try:
         with screen.phase("cluster", _Step(layout.Layout(directory))) as done:
@@ -371,7 +372,7 @@ def borrowed(screen: Screen, target: Target) -> Iterator[None]:
             screen.say(f"deleting the samples: {len(added)} objects")
             arguments = ("--ignore-not-found", f"--timeout={_GONE_SECONDS}s", "-f", "-")
             target.kubectl("delete", *arguments, stdin=yaml.safe_dump_all(added))
-        screen.say(f"CRDs and RBAC stay; to remove them: kubectl delete -k {RBAC} -k {CRDS}")
+        screen.say(f"CRDs and RBAC stay. To remove them: kubectl delete -k {CRDS} && kubectl delete -k {RBAC}")
 
 
 def _found(target: Target, documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
