@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from devcluster import build, layout, supervisor
-from devcluster.processes import StartError, die_with_parent, is_running
+from devcluster.processes import StartError, die_with_parent, is_running, python_path
 
 _POLL = 0.1
 _STOP_SECONDS = 30.0
-_ROOT = Path(__file__).resolve().parent.parent
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback is never behind a proxy
 
 
@@ -267,13 +266,12 @@ def _spawn(settings: supervisor.Settings, files: layout.Layout, *, tied: bool) -
     command = [sys.executable, "-m", "devcluster", "up", "--foreground", "--dir", str(files.directory)]
     command += ["--hosts", str(settings.hosts), "--node-monitor-grace", str(settings.node_monitor_grace)]
     command += ["--timeout", str(settings.start_timeout)]
-    path = os.pathsep.join([str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     files.supervisor_log.parent.mkdir(exist_ok=True)
     with files.supervisor_log.open("ab") as log:
         return subprocess.Popen(
             command,
             cwd=files.directory,
-            env={**os.environ, "PYTHONPATH": path},
+            env={**os.environ, **python_path()},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -19,6 +19,7 @@ _PR_SET_PDEATHSIG = 1
 _PORT_TAKEN = "address already in use"
 _START_ATTEMPTS = 5
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0  # seconds between restarts
+_ROOT = Path(__file__).resolve().parent.parent
 _libc: ctypes.CDLL | None = ctypes.CDLL(None, use_errno=True) if platform.system() == "Linux" else None
 
 
@@ -41,6 +42,12 @@ def die_with_parent(sent: signal.Signals = signal.SIGKILL) -> Callable[[], None]
                 os._exit(1)
 
     return prepare
+
+
+def python_path() -> dict[str, str]:
+    """Environment in which ``python -m`` finds our source roots from any directory."""
+    roots = [str(_ROOT), str(_ROOT / "operator")]
+    return {"PYTHONPATH": os.pathsep.join([*roots, *filter(None, [os.environ.get("PYTHONPATH")])])}
 
 
 def is_running(pid: int | None, directory: Path) -> bool:

@@ -19,12 +19,11 @@ import aiohttp
 import yaml
 
 from devcluster import build, kube, layout, manifests, pki
-from devcluster.processes import Child, PortTakenError, Program, StartError, free_ports
+from devcluster.processes import Child, PortTakenError, Program, StartError, free_ports, python_path
 
 _POLL = 0.1
 _ATTEMPTS = 5
 _GRACE = 1.5  # seconds that a process gets to end by itself
-_ROOT = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True)
@@ -397,8 +396,8 @@ class Programs:
             *("--client-ca", str(self.keys.ca)),
             *("--ledger", str(self.files.ledger)),
         )
-        path = os.pathsep.join((str(_ROOT), str(_ROOT / "operator")))
-        return Program("hosts", arguments, self.ports["control"], {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"})
+        environment = {**python_path(), "PYTHONUNBUFFERED": "1"}
+        return Program("hosts", arguments, self.ports["control"], environment)
 
     def _program(self, executable: str, *arguments: str, port: str | None = None, name: str = "") -> Program:
         return Program(
