@@ -74,7 +74,7 @@ class NetworkService:
                 words.provider(cr, seen, general),
                 words.hosts(seen, general),
                 uplink,
-                words.attachments(seen, [trouble for _, trouble in sites if trouble], bool(served)),
+                words.attachments(seen, general, [trouble for _, trouble in sites if trouble], bool(served)),
                 words.in_effect(seen),
                 *((words.deleting(users, stragglers, seen),) if going else ()),
             ),

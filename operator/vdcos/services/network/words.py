@@ -81,7 +81,11 @@ def hosts(seen: Seen, general: networks.Definition | networks.Problem | None) ->
     )
 
 
-def attachments(seen: Seen, troubles: Sequence[str], used: bool) -> Condition:
+def attachments(
+    seen: Seen, general: networks.Definition | networks.Problem | None, troubles: Sequence[str], used: bool
+) -> Condition:
+    if isinstance(general, networks.Problem):
+        return conditions.false(ATTACHMENTS, "ProviderNotReady", f"Nothing is attached anew while {PROVIDER} is False.")
     if seen.blind:
         return conditions.unknown(ATTACHMENTS, "CannotSee", f"Who uses the network is not known: {seen.blind.why}.")
     if troubles:

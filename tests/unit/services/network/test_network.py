@@ -542,3 +542,10 @@ def test_the_first_and_the_last_vm_of_a_namespace_are_served_at_once_and_the_oth
     there.remove(api.VirtualMachine, Key("a", "web"))
     there.remove(api.VirtualMachine, Key("a", "db"))
     assert [list(watch.keys(first, there.view(service))) for watch in urgent] == [[RED]]
+
+
+def test_what_ails_the_provider_is_said_once() -> None:
+    said = settle(world(WEB, plugin={"provider": "acme"}))
+    assert said["ProviderReady"].reason == "ProviderMissing"
+    assert (said["AttachmentsReady"].status, said["AttachmentsReady"].reason) == ("False", "ProviderNotReady")
+    assert "acme" not in said["AttachmentsReady"].message
