@@ -14,6 +14,8 @@ def drift(wanted: Any, live: Any, path: str = "") -> Iterator[str]:
     What others added is tolerated: only wanted fields are compared. Lists of objects with a ``name`` are compared by
     name, other lists as wholes. Quantities compare by value ("1Gi" and "1024Mi" are the same).
     """
+    if wanted == live:
+        return  # most of it, compared in one go
     if isinstance(wanted, Mapping):
         if not isinstance(live, Mapping):
             yield path
@@ -31,7 +33,7 @@ def drift(wanted: Any, live: Any, path: str = "") -> Iterator[str]:
             next(drift(w, h), None) is not None for w, h in zip(wanted, live, strict=True)
         ):
             yield path
-    elif wanted != live and not quantity.same(wanted, live):
+    elif not quantity.same(wanted, live):
         yield path
 
 

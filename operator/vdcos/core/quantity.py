@@ -1,5 +1,6 @@
 """Kubernetes quantities as integers of their smallest useful unit."""
 
+import functools
 import re
 from decimal import Decimal
 from typing import Any
@@ -13,6 +14,7 @@ _FACTORS: dict[str | None, Decimal] = {
 }
 
 
+@functools.lru_cache(maxsize=1024)
 def parse(text: str | int) -> Decimal:
     """The value of a quantity. Signs, exponents and the n and u suffixes, which no field of ours allows, are refused.
 
