@@ -10,11 +10,12 @@ from vdcos.api import virtualmachine as words
 from vdcos.core import disks as names
 from vdcos.core.conditions import Condition
 from vdcos.core.foreign import kubevirt
+from vdcos.core.foreign.kubernetes import FailedMount
 from vdcos.core.foreign.kubevirt import VirtualMachineInstance
 from vdcos.core.objects import Meta, Unreadable
 from vdcos.core.plan import Action, Instant
 from vdcos.providers.networks import Problem, Providers
-from vdcos.services.virtualmachine import data_volumes, hardware, kubevirt_vm, networks, overrides, power
+from vdcos.services.virtualmachine import data_volumes, hardware, kubevirt_vm, networks, overrides, pods, power
 from vdcos.services.virtualmachine import disks as storage
 from vdcos.services.virtualmachine.kubevirt_vm import Card, Parts, Volume
 from vdcos.services.virtualmachine.observe import Seen
@@ -106,7 +107,20 @@ class Case:
             final=final if isinstance(final, VirtualMachineInstance) else None,
             waits_for=self.unresolved or ("the name is taken" if self.taken else ""),
             before=self.stored(power.SYNCED)[1],
+            unplaced=pods.unplaced(self.instance),
+            trouble=pods.trouble(self.complaints),
         )
+
+    @cached_property
+    def power(self) -> power.Outcome:
+        return power.outcome(self.facts)
+
+    @cached_property
+    def complaints(self) -> tuple[FailedMount, ...]:
+        """What kubelets say about the volumes of pods that do not run yet; after that it is history."""
+        if self.instance is None or self.instance.status.phase == "Running":
+            return ()
+        return self.seen.failed_mounts
 
     # What the references resolve to
 
@@ -161,7 +175,7 @@ class Case:
     def run_strategy(self) -> kubevirt_vm.RunStrategy:
         declared = str(self.seen.child_spec.get("runStrategy", ""))
         child = self.child if self.mine else None
-        return power.run_strategy(self.cr.spec, declared, child, self.seen.instance is not None)
+        return power.run_strategy(self.cr.spec, declared, child, self.seen.instance)
 
     @cached_property
     def wanted(self) -> Mapping[str, Any] | overrides.Conflict:

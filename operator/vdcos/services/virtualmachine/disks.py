@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 from vdcos import api
@@ -21,7 +22,7 @@ NOT_OURS = "DiskNotOurs"
 LOST = "DiskLost"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Look:
     """One declared disk, and what decides about it."""
 
@@ -40,29 +41,29 @@ class Look:
     grows_live: bool
     cdi: Cdi | None
 
-    @property
+    @cached_property
     def volume(self) -> DataVolume | None:
         return self.seen.volume if isinstance(self.seen.volume, DataVolume) else None
 
-    @property
+    @cached_property
     def claim(self) -> PersistentVolumeClaim | None:
         return self.seen.claim if isinstance(self.seen.claim, PersistentVolumeClaim) else None
 
-    @property
+    @cached_property
     def datastore(self) -> api.Datastore | None:
         return self.seen.datastore if isinstance(self.seen.datastore, api.Datastore) else None
 
-    @property
+    @cached_property
     def held(self) -> tuple[DataVolume | PersistentVolumeClaim, ...]:
         """What exists of the disk; the first one is the one that owner references stand on."""
         return tuple(found for found in (self.volume, self.claim) if found is not None)
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Declared bytes."""
         return quantity.whole(self.disk.size)
 
-    @property
+    @cached_property
     def recorded(self) -> int:
         """Bytes that the disk has: as declared when it was created or last grew, else what its claim requests."""
         grown = disks.grown_to(self.claim.metadata) if self.claim else 0

@@ -8,6 +8,7 @@ KubeVirt's decision.
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 from vdcos import api
@@ -97,7 +98,12 @@ def mac_address(cluster: str, vm: Meta, nic: str) -> str:
 
 def firmware_uuid(vm: Meta, purpose: str = "uuid") -> str:
     """The VM's identity for its guest, the same after re-creation: licences and backup tools hold on to it."""
-    return str(uuid.uuid5(_IDENTITY, f"{purpose}/{vm.namespace}/{vm.name}"))
+    return _derived_uuid(f"{purpose}/{vm.namespace}/{vm.name}")
+
+
+@lru_cache(maxsize=4096)
+def _derived_uuid(name: str) -> str:
+    return str(uuid.uuid5(_IDENTITY, name))
 
 
 def _pod_labels(cr: api.VirtualMachine) -> dict[str, str]:

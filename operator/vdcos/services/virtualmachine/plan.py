@@ -1,7 +1,6 @@
 """The plan of a VirtualMachine: its phases in order, each a paragraph of the user guide."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from vdcos import api
 from vdcos.core import conditions
@@ -33,7 +32,7 @@ def plan(cr: api.VirtualMachine, seen: Seen, now: Instant, providers: Providers)
     return Plan(
         actions=tuple(action for part in said for action in part.actions),
         conditions=tuple(condition for part in said for condition in part.conditions),
-        status=status.fields(case, _outcome(case).state, _restart(said)),
+        status=status.fields(case, case.power.state, _restart(said)),
         after=min((part.after for part in said if part.after is not None), default=None),
     )
 
@@ -109,7 +108,7 @@ def _guest(case: Case) -> Said:
 
 def _power(case: Case) -> Said:
     """The VM runs, or does not, as declared."""
-    return Said(conditions=(_outcome(case).condition,))
+    return Said(conditions=(case.power.condition,))
 
 
 def _running(case: Case) -> Said:
@@ -120,10 +119,6 @@ def _running(case: Case) -> Said:
 Phase = Callable[[Case], Said]
 
 PHASES: tuple[Phase, ...] = (_refused, _storage, _network, _hardware, child.converge, _guest, _power, _running)
-
-
-def _outcome(case: Case) -> power.Outcome:
-    return power.outcome(replace(case.facts, unplaced=guest.unplaced(case), trouble=guest.trouble(case)))
 
 
 def _restart(said: Sequence[Said]) -> bool:

@@ -9,6 +9,7 @@ from vdcos.core import conditions, disks
 from vdcos.core.conditions import Condition
 from vdcos.core.foreign import kubevirt
 from vdcos.core.foreign.kubevirt import VirtualMachineInstance
+from vdcos.core.objects import Unreadable
 from vdcos.services.virtualmachine.kubevirt_vm import RunStrategy
 
 SYNCED = "PowerStateSynced"
@@ -26,21 +27,36 @@ _HANDING_OVER = "ReadinessGatesNotReady"
 
 
 def run_strategy(
-    spec: words.VirtualMachineSpec, declared: str, child: kubevirt.VirtualMachine | None, present: bool
+    spec: words.VirtualMachineSpec,
+    declared: str,
+    child: kubevirt.VirtualMachine | None,
+    instance: VirtualMachineInstance | Unreadable | None,
 ) -> RunStrategy:
-    """What KubeVirt's VM is to say. ``declared`` is what it says now; ``present``: there is an instance, in any phase.
+    """What KubeVirt's VM is to say. ``declared`` is what it says now, ``instance`` what there is, in any phase.
 
     KubeVirt starts a RerunOnFailure VM only when it comes from another strategy and has no instance, as its controller
     sees it. So a power-off is brought to its end before a power-on begins, however soon that is declared.
     """
     if spec.power_state == "PoweredOff":
         return "Halted"
+    if isinstance(instance, VirtualMachineInstance) and _is_futile(child, instance):
+        return "Halted"
     if spec.on_guest_shutdown == "Restart":
         return "Always"
     if declared == "Halted" and child is not None:
-        stopped = not present and not child.status.created and child.status.run_strategy in ("", "Halted")
+        stopped = instance is None and not child.status.created and child.status.run_strategy in ("", "Halted")
         return "RerunOnFailure" if stopped else "Halted"
     return "RerunOnFailure"
+
+
+def _is_futile(child: kubevirt.VirtualMachine | None, instance: VirtualMachineInstance) -> bool:
+    """Whether an instance that never ran finds no host and is not what is declared any more: a new one is due."""
+    return (
+        child is not None
+        and instance.status.phase in ("", "Pending", "Scheduling")
+        and kubevirt.condition(instance.status.conditions, "PodScheduled").status == "False"
+        and kubevirt.condition(child.status.conditions, "RestartRequired").status == "True"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +79,9 @@ class Facts:
     """What the creation of the child waits for, or ""."""
     before: str
     """The reason of the condition as it is stored."""
-    unplaced: str = ""
+    unplaced: str
     """Why there is no host for the VM, or ""."""
-    trouble: str = ""
+    trouble: str
     """What keeps the VM's pod from starting, as a kubelet says it, or ""."""
 
     @property
