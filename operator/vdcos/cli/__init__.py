@@ -169,4 +169,7 @@ def _run(chosen: argparse.Namespace) -> int:
     except (NoCluster, OSError) as error:
         print(f"vdcos: {error}", file=sys.stderr)
         return 1
+    except Exception:  # what no part could survive; the log is where people look for it
+        logging.getLogger("vdcos").critical("crashed", exc_info=True)
+        return 1
     return 0

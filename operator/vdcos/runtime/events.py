@@ -106,16 +106,20 @@ class Events:
 
 
 def worth_an_event(before: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Conditions that changed sides between True and False; Ready when it comes true for the first time; Stalled.
+    """Ready and Stalled when they come true, whatever comes untrue, and what comes true again while Ready.
 
-    What is said of a new object on the way up, and Reconciling, is progress and not news.
+    The rest of what is said of an object on its way up is progress and no news: Ready will sum it up.
     """
     known = {condition.get("type"): condition.get("status") for condition in before}
     news = []
     for condition in now:
         kind, was, status = condition["type"], known.get(condition["type"]), condition["status"]
-        if kind == RECONCILING or status == "Unknown" or was == status:
+        if kind == RECONCILING or was == status:
             continue
-        if was in ("True", "False") or kind == STALLED or (kind == READY and status == "True"):
+        if status == "False":
+            worth = was == "True"
+        else:
+            worth = status == "True" and (kind in (READY, STALLED) or (was == "False" and known.get(READY) == "True"))
+        if worth:
             news.append(condition)
     return news
