@@ -3,6 +3,7 @@
 Usage: python tests/run.py [SUITE ...]; without arguments, all suites that `make test` runs.
 """
 
+import os
 import subprocess
 import sys
 import time
@@ -12,6 +13,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build"
+# The tools beside this interpreter; and a cluster that happens to be configured is none of ours.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "KUBECONFIG"}
+ENVIRONMENT["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
 COVERED = ("core", "providers", "services")
 COVERAGE_FLOOR = 90
 
@@ -65,7 +69,8 @@ def run(suite: str, commands: list[list[str]]) -> Result:
         report = BUILD / f"{suite}-{number}.xml"
         report.unlink(missing_ok=True)
         is_pytest = "pytest" in command
-        completed = subprocess.run([*command, f"--junit-xml={report}"] if is_pytest else command, cwd=ROOT, check=False)
+        wanted = [*command, f"--junit-xml={report}"] if is_pytest else command
+        completed = subprocess.run(wanted, cwd=ROOT, env=ENVIRONMENT, check=False)
         if is_pytest and report.exists():
             counts = ElementTree.parse(report).getroot()
             total, bad, skipped = (
