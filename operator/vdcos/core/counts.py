@@ -27,6 +27,11 @@ def listed(count: int, names: Iterable[object]) -> str:
     return ", ".join(named) + (f" and {count - len(named)} more" if count > len(named) else "")
 
 
+def some(count: int, what: str) -> str:
+    """A number and its noun: 1 disk, 2 disks."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
 def stamp(now: Instant) -> str:
     """A moment as Kubernetes writes it."""
     return datetime.fromtimestamp(now.wall, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

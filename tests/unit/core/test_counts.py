@@ -82,4 +82,5 @@ def test_names_are_bounded_and_counts_are_not() -> None:
     names = [f"vm{number}" for number in range(12)]
     assert counts.usage(12, names) == {"count": 12, "names": names[:10]}
     assert counts.listed(12, names).endswith("vm9 and 2 more")
+    assert [counts.some(number, "disk") for number in (0, 1, 2)] == ["0 disks", "1 disk", "2 disks"]
     assert counts.listed(2, names[:2]) == "vm0, vm1"

@@ -201,6 +201,8 @@ MISTAKES: list[tuple[str, Any, str, str]] = [
         "netAttachDefName must be a/red",
     ),
     ("not JSON", answering(BRIDGED, {"type": "acme", "x": {1}}), "ProviderAnswerInvalid", "config is not JSON"),
+    ("keys that cannot be sorted", answering(BRIDGED, {"type": "x", 1: 2}), "ProviderAnswerInvalid", "is not JSON"),
+    ("a name that is none", answering(BRIDGED, {**CONFIG, "name": 7}), "ProviderAnswerInvalid", "must be strings"),
     ("not a number", answering(BRIDGED, {"type": "acme", "x": float("nan")}), "ProviderAnswerInvalid", "not JSON"),
     ("too long", answering(BRIDGED, {"type": "acme", "x": "y" * 20000}), "ProviderAnswerInvalid", "of at most 16384"),
     ("resource is a number", answering(BRIDGED, CONFIG, 7), "ProviderAnswerInvalid", "resource must be a string"),

@@ -81,8 +81,7 @@ def definition(network: api.Network, namespace: str, providers: Providers) -> De
     if wiring.config is None:
         return None
     config = {"cniVersion": CNI_VERSION, "name": network.metadata.name, **wiring.config}
-    text = json.dumps(config, sort_keys=True, separators=(",", ":"))
-    return Definition(Key(namespace, network.metadata.name), text, wiring.resource, wiring.resource_if_offered)
+    return Definition(Key(namespace, network.metadata.name), _text(config), wiring.resource, wiring.resource_if_offered)
 
 
 def _wiring(network: api.Network, namespace: str, providers: Providers) -> Wiring | Problem:
@@ -122,6 +121,11 @@ def _place(error: Exception) -> str:
         frame = frame.tb_next
     where = f" in {frame.tb_frame.f_globals.get('__name__')} line {frame.tb_lineno}" if frame is not None else ""
     return f"{type(error).__name__}{where}"
+
+
+def _text(config: Mapping[str, Any]) -> str:
+    """Raises TypeError and ValueError for what is not JSON."""
+    return json.dumps(config, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def _missing(name: str, providers: Providers) -> str:
@@ -167,11 +171,13 @@ def _wrong_config(config: object, request: Request) -> str:
         return "config.plugins must be a list of objects"
     if not all(isinstance(plugin.get("type"), str) and plugin["type"] for plugin in chain):
         return "every CNI plugin in config needs a type"
+    if not all(isinstance(config.get(field, ""), str) for field in ("name", "cniVersion")):
+        return "name and cniVersion in config must be strings"
     for plugin in (config, *chain):
         if plugin.get("netAttachDefName", request.definition) != request.definition:
             return f"netAttachDefName must be {request.definition}, the definition that was asked for"
     try:
-        size = len(json.dumps(config, allow_nan=False))
+        size = len(_text(config))
     except (TypeError, ValueError) as error:
         return f"config is not JSON ({error})"
     return f"config has {size} bytes of at most {CONFIG_LIMIT}" if size > CONFIG_LIMIT else ""

@@ -174,7 +174,8 @@ def _accepts(spec: DatastoreSpec, seen: Seen, going: bool) -> Condition:
 def _deleting(seen: Seen) -> Condition:
     if seen.disks.count:
         named = counts.listed(seen.disks.count, seen.disks.names)
-        message = f"Waits for {seen.disks.count} disks: {named}. Delete their VMs, and the DataVolumes that remain."
+        held = counts.some(seen.disks.count, "disk")
+        message = f"Waits for {held}: {named}. Delete their VMs, and the DataVolumes that remain."
     elif seen.blind:
         message = f"Waits until it is known which disks there are: {seen.blind.why}."
     else:

@@ -64,12 +64,11 @@ class NetworkService:
             "virtualMachines": counts.usage(len(users), users),
         }
         status, after = counts.paced(cr.status.manifest(), counted, now)
+        hold = finalizers.hold(kinds.NETWORK, cr.metadata, in_use) if in_use or not seen.blind else ()
+        below = (*(action for actions, _ in sites for action in actions), *policy)
         return Plan(
-            actions=(
-                *(finalizers.hold(kinds.NETWORK, cr.metadata, in_use) if in_use or not seen.blind else ()),
-                *(action for actions, _ in sites for action in actions),
-                *policy,
-            ),
+            # Held before anything depends on it, let go when nothing does: a crash in between loses nothing.
+            actions=(*hold, *below) if in_use else (*below, *hold),
             conditions=(
                 words.provider(cr, seen, general),
                 words.hosts(seen, general),

@@ -110,7 +110,7 @@ def in_effect(seen: Seen) -> Condition:
 def deleting(users: Sequence[Key], stragglers: Sequence[str], seen: Seen) -> Condition:
     if users:
         message = (
-            f"Waits for {len(users)} VMs that use the network: {counts.listed(len(users), users)}. "
+            f"Waits for {counts.some(len(users), 'VM')} using the network: {counts.listed(len(users), users)}. "
             "Delete them, or connect them to another network."
         )
     elif stragglers:

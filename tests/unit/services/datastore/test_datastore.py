@@ -240,7 +240,7 @@ def test_deletion_waits_for_disks_and_names_them() -> None:
     found = settle(there)
     assert found["AcceptsDisks"].reason == "Deleting"
     assert (found["Deleting"].status, found["Deleting"].reason) == ("True", "InUse")
-    assert f"Waits for 1 disks: a/{disks.name('web', 'root')}. Delete their VMs" in found["Deleting"].message
+    assert f"Waits for 1 disk: a/{disks.name('web', 'root')}. Delete their VMs" in found["Deleting"].message
     there.remove(DataVolume, Key("a", disks.name("web", "root")))
     assert settle(there)["Deleting"].reason == "Released"
     assert "finalizers" not in there.tree(api.Datastore, GOLD)["metadata"]
