@@ -176,6 +176,9 @@ class Port:
         except TimeoutError as error:
             self._failed(verb, 0)
             raise ApiError(0, "Timeout", "no answer in time") from error
+        except aiohttp.ClientPayloadError as error:
+            self._failed(verb, 0)
+            raise ApiError(0, "Unreachable", "the connection broke off") from error
         except (aiohttp.ClientError, OSError) as error:
             self._failed(verb, 0)
             raise ApiError(0, "Unreachable", str(error) or type(error).__name__) from error

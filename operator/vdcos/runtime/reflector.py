@@ -19,9 +19,6 @@ from vdcos.runtime.store import Store, Stored
 
 log = logging.getLogger(__name__)
 
-REFUSALS = 3
-"""In a row, after which a kind that was there counts as gone."""
-
 
 @dataclass(frozen=True, slots=True)
 class Timing:
@@ -36,6 +33,9 @@ class Timing:
     longest_pause: float = 10.0
     absent_pause: float = 30.0
     """Until a kind that is not installed, or not allowed to us, is asked for again."""
+    disbelief: float = 15.0
+    """For how long a kind that was there is not taken for gone: an API server that starts says 403 and 404 until it
+    has read its own rules and definitions."""
 
 
 class SourceObserver(Protocol):
@@ -95,7 +95,8 @@ class Reflector:
         self._changed = changed
         self._timing = timing
         self._heard = time.monotonic()
-        self._refusals = 0
+        self._refused_since: float | None = None
+        self._reason = ""
         self.unavailable = ""
         """Why the kind cannot be read at all, or empty."""
         self._query: dict[str, str] = {}
@@ -145,7 +146,8 @@ class Reflector:
                 self._heard = time.monotonic()
                 version = page.metadata.resource_version
                 listed += filter(None, map(self._read, page.items or ()))
-        self.unavailable = ""
+        self.unavailable = self._reason = ""
+        self._refused_since = None
         self._store.replace(self.kind, listed, version)
         self._changed()
         return version
@@ -194,16 +196,21 @@ class Reflector:
             return self._store.heard(self.kind, key)
 
     def _failed(self, error: ApiError, failures: int) -> float:
-        """Say what an error means. Returns the seconds to wait before the next list.
-
-        A kind that was there is not given up on the first refusal: an API server that starts says 404 for a moment.
-        """
-        self._refusals = self._refusals + 1 if error.status in (403, 404) else 0
-        if self._refusals >= REFUSALS or (self._refusals and (self.unavailable or not self._store.known(self.kind))):
-            self._unavailable(error)
-            return self._timing.absent_pause
-        log.info(
-            "watch broke", extra={"kind": qualified(self.resource), "reason": error.reason, "error": error.message}
+        """Say what an error means. Returns the seconds to wait before the next list."""
+        now, quiet = time.monotonic(), error.reason == self._reason
+        self._reason = error.reason
+        if error.status not in (403, 404):
+            self._refused_since = None
+        else:
+            self._refused_since = now if self._refused_since is None else self._refused_since
+            new = not self._store.known(self.kind)
+            if new or self.unavailable or now - self._refused_since >= self._timing.disbelief:
+                self._unavailable(error)
+                return self._timing.absent_pause
+        log.log(
+            logging.DEBUG if quiet else logging.INFO,
+            "watch broke",
+            extra={"kind": qualified(self.resource), "reason": error.reason, "error": error.message},
         )
         longest = min(self._timing.longest_pause, self._timing.first_pause * 2.0 ** min(failures - 1, 16))
         return longest * random.uniform(0.5, 1.0)  # noqa: S311  not for secrets

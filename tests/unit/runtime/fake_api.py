@@ -34,6 +34,7 @@ class FakeApi:
         self.requests: list[tuple[str, str, dict[str, str]]] = []
         self.documents: dict[str, Json] = {}
         self.down = False
+        self.watches: set[asyncio.Task[Any]] = set()
         self._changed = asyncio.Condition()
         self._runner: web.AppRunner | None = None
         self.port = 0
@@ -151,6 +152,9 @@ class FakeApi:
         response.content_type = "application/json"
         await response.prepare(request)
         since = int(request.query["resourceVersion"])
+        if task := asyncio.current_task():
+            self.watches.add(task)
+            task.add_done_callback(self.watches.discard)
         if fault == "silent":
             await asyncio.sleep(3600)
         if fault == "garbage":

@@ -17,7 +17,7 @@ from vdcos.runtime.reflector import Reflector, Timing
 from vdcos.runtime.store import Store
 
 BOXES = Resource("example.com", "v1", "boxes", "Box")
-QUICK = Timing(silence=0.3, brief=0.02, first_pause=0.01, longest_pause=0.05, absent_pause=0.05)
+QUICK = Timing(silence=0.3, brief=0.02, first_pause=0.01, longest_pause=0.05, absent_pause=0.05, disbelief=0.5)
 
 
 class Box(Object):
@@ -197,9 +197,10 @@ async def test_a_forbidden_kind_names_the_rights(tmp_path: Path, api: FakeApi) -
         await until(lambda: not world.reflector.unavailable)
 
 
-async def test_one_404_of_a_starting_api_server_does_not_make_a_kind_absent(tmp_path: Path, api: FakeApi) -> None:
+@pytest.mark.parametrize("refusal", [403, 404])
+async def test_what_a_starting_api_server_says_is_not_believed(tmp_path: Path, api: FakeApi, refusal: int) -> None:
     await api.put(BOXES, "a", "ns", size=1)
-    api.fault("list", BOXES, None, 404)
+    api.fault("list", BOXES, None, refusal, refusal, 503, refusal)
     api.fault("watch", BOXES, 410)
     emptied = False
     async with running(tmp_path, api) as world:
@@ -209,10 +210,23 @@ async def test_one_404_of_a_starting_api_server_does_not_make_a_kind_absent(tmp_
             emptied |= new is None
 
         world.store.subscribe(listen)
-        await until(lambda: len(world.seen.lists) == 3)
+        await until(lambda: not api.faults["list", BOXES.path()])
         await world.put("a", 2)
         await until(lambda: world.size("a") == 2)
         assert not emptied
+
+
+async def test_a_kind_that_stays_away_is_gone(tmp_path: Path, api: FakeApi) -> None:
+    await api.put(BOXES, "a", "ns", size=1)
+    async with running(tmp_path, api) as world:
+        await until(lambda: world.size("a") == 1)
+        del api.collections[BOXES.path()]
+        for watch in list(api.watches):
+            watch.cancel()
+        began = time.monotonic()
+        await until(lambda: world.reflector.unavailable)
+        assert time.monotonic() - began >= 0.4
+        assert world.size("a") is None
 
 
 async def test_an_object_that_does_not_fit_disturbs_no_other(tmp_path: Path, api: FakeApi) -> None:
