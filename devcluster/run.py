@@ -231,8 +231,8 @@ def devcluster(screen: Screen, directory: Path, hosts: int) -> Iterator[Cluster]
     started = time.monotonic()
     artifacts = build.ensure(report)
     screen.phases["build"] = time.monotonic() - started
-    done = f"{len(artifacts.programs)} programs" + (f", {len(built)} of them built" if built else " from the cache")
-    screen.told("build", done)
+    how = f", {len(built)} of them built" if built else " from the cache"
+    screen.told("build", f"{len(artifacts.programs)} programs{how}")
     settings = supervisor.Settings(directory, hosts)
     try:
         with screen.phase("cluster", _Step(layout.Layout(directory))) as done:
