@@ -108,13 +108,15 @@ class Child:
         """Return when stopped. Raises :class:`PortTakenError` and :class:`StartError` while the cluster comes up."""
         pause = _FIRST_PAUSE
         self.log.parent.mkdir(exist_ok=True)
+        temporary = self._directory / "tmp"  # virt-api, for one, leaves a directory behind
+        temporary.mkdir(exist_ok=True)
         while not self._stopping.is_set():
             with self.log.open("ab") as log:
                 offset = log.tell()
                 process = await asyncio.create_subprocess_exec(
                     *self.program.arguments,
                     cwd=self._directory,
-                    env={**os.environ, **self.program.environment},
+                    env={**os.environ, "TMPDIR": str(temporary), **self.program.environment},
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,

@@ -217,8 +217,8 @@ def test_a_device_that_nobody_permitted_is_not_given(cluster: Cluster, namespace
     cluster.apply(machine)
 
     def reason() -> str:
-        conditions = cluster.get("vmi", "vm", "-n", namespace)["status"]["conditions"]
-        return next(each["message"] for each in conditions if each["type"] == "Synchronized")
+        conditions = cluster.get("vmi", "vm", "-n", namespace).get("status", {}).get("conditions", [])
+        return "".join(each.get("message", "") for each in conditions if each["type"] == "Synchronized")
 
     wanted = "HostDevice example.com/odd is not permitted in permittedHostDevices configuration"
     eventually(lambda: wanted in reason(), timeout=20)
