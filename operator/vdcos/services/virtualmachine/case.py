@@ -166,6 +166,11 @@ class Case:
         }
 
     @cached_property
+    def on_pod_network(self) -> tuple[str, ...]:
+        """Names of the cards on the pod network; KubeVirt connects one."""
+        return tuple(name for name, card in self.cards.items() if isinstance(card, Card) and "pod" in card.source)
+
+    @cached_property
     def hardware(self) -> tuple[hardware.Problem, ...]:
         return tuple(hardware.problems(self.cr, self.seen))
 
@@ -202,6 +207,8 @@ class Case:
         for name, card in self.cards.items():
             if isinstance(card, Problem):
                 return f"NIC {name}: {card.reason}"
+        if len(self.on_pod_network) > 1:
+            return "two NICs on the pod network"
         for reason, _ in self.hardware:
             return reason
         return "overrides" if isinstance(self.wanted, overrides.Conflict) else ""

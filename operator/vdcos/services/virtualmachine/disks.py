@@ -170,7 +170,7 @@ def _new(look: Look) -> Decision | None:
 
 def _existing(look: Look) -> Decision:
     """A disk that is there: kept in the right hands, grown, and described."""
-    size, reused = look.recorded, look.held[0].metadata.creation_timestamp < look.created
+    size, reused = look.recorded, "" < look.held[0].metadata.creation_timestamp < look.created
     decision = Decision(
         look.disk,
         True,

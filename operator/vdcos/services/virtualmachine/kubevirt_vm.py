@@ -226,7 +226,7 @@ def _guest_volume(guest: words.Guest | None) -> tuple[Tree, Tree] | None:
     if guest is None:
         return None
     if guest.sysprep:
-        kind = "secret" if guest.sysprep.choice == "secretName" else "configMap"
+        kind = "secret" if guest.sysprep.secret_name else "configMap"
         name = guest.sysprep.secret_name or guest.sysprep.config_map_name
         return {"name": SYSPREP, "cdrom": {"bus": "sata"}}, {"name": SYSPREP, "sysprep": {kind: {"name": name}}}
     data = _cloud_init_data(guest)

@@ -168,7 +168,14 @@ def _meta(found: Any) -> Meta | Maybe:
 
 class _Named(msgspec.Struct, frozen=True):
     name: str = ""
-    kind: str = ""
+
+
+class _Instancetype(_Named, frozen=True):
+    kind: str = "VirtualMachineClusterInstancetype"
+
+
+class _Preference(_Named, frozen=True):
+    kind: str = "VirtualMachineClusterPreference"
 
 
 class _Source(msgspec.Struct, frozen=True):
@@ -189,8 +196,8 @@ class _Nic(msgspec.Struct, frozen=True):
 class _Spec(msgspec.Struct, frozen=True):
     disks: tuple[_Disk, ...] = ()
     nics: tuple[_Nic, ...] = ()
-    instancetype: _Named | None = None
-    preference: _Named | None = None
+    instancetype: _Instancetype | None = None
+    preference: _Preference | None = None
 
 
 class _Condition(msgspec.Struct, frozen=True):

@@ -75,9 +75,9 @@ def _network(case: Case) -> Said:
         first = next(iter(problems.values()))
         words = _listed([f"NIC {name}: {problem.message}" for name, problem in problems.items()])
         return Said(conditions=(Condition(NETWORK, _status(first.reason), first.reason, words),))
-    on_pod_network = [card.nic.name for card in cards if "pod" in card.source]
-    if len(on_pod_network) > 1:
-        words = f"KubeVirt connects one NIC at most to the pod network, not {_listed(on_pod_network, ', ')}; remove one"
+    if len(case.on_pod_network) > 1:
+        names = _listed(case.on_pod_network, ", ")
+        words = f"KubeVirt connects one NIC at most to the pod network, not {names}; remove one"
         return Said(conditions=(conditions.false(NETWORK, "PodNetworkTwice", words),))
     if unsupported := [words for card in cards if (words := networks.unsupported(card))]:
         return Said(conditions=(conditions.false(NETWORK, "LinkStateUnsupported", _listed(unsupported)),))

@@ -14,7 +14,7 @@ from vdcos.services.virtualmachine.kubevirt_vm import CLOUD_INIT, SYSPREP, Card
 
 REQUIRED = "RestartRequired"
 
-# Fields of KubeVirt's template and the words of ours for them; the first match names a difference. What is not named
+# Fields of KubeVirt's template and the words of ours for them; the first match names a difference. What has no name
 # here follows without a restart (placement) or is nothing that a user declares.
 _WORDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), name)
@@ -23,7 +23,10 @@ _WORDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"domain\.cpu\.dedicatedCpuPlacement", "spec.cpu.dedicated"),
         (r"domain\.memory\.guest", "spec.memory.size"),
         (r"domain\.memory\.hugepages", "spec.memory.hugepages"),
+        (r"domain\.(cpu|memory)$", "spec.{}"),
         (r"domain\.resources\.requests\.(cpu|memory)", "spec.reservations.{}"),
+        (r"domain\.resources", "spec.reservations"),
+        (r"domain\.devices\.autoattachPodInterface", ""),
         (rf"(?:domain\.devices\.disks|volumes)\[(?:{CLOUD_INIT}|{SYSPREP})\]", "spec.guest"),
         (r"(?:domain\.devices\.disks|volumes)\[([^\]]+)\]", "spec.disks[{}]"),
         (r"(?:domain\.devices\.interfaces|networks)\[([^\]]+)\]", "spec.nics[{}]"),
@@ -88,7 +91,7 @@ def _differences(case: Case) -> Iterator[str]:
         for pattern, name in _WORDS:
             if found := pattern.match(path):
                 field = name.format(*found.groups())
-                if field not in said:
+                if field and field not in said:
                     said.add(field)
                     yield f"{field} ({_compared(wanted, runs)})"
                 break

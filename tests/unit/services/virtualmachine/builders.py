@@ -20,7 +20,7 @@ SERVICE = VirtualMachineService({})
 KEY = Key("shop", "web")
 CHILD = kubevirt.VirtualMachine
 VM = api.VirtualMachine
-CREATED = "2026-01-02T00:00:00Z"
+CREATED = "2025-12-31T00:00:00Z"
 
 SMALL: Tree = {"cpu": {}, "memory": {"size": "1Gi"}}
 OPEN: Tree = {"allowedNamespaces": {"from": "All"}}
@@ -180,7 +180,9 @@ def notice(there: World, **status: Any) -> None:
     )
 
 
-def running(machine: Mapping[str, Any] | None = None, *more: Mapping[str, Any], kubevirt_cr: Tree | None = None) -> World:
+def running(
+    machine: Mapping[str, Any] | None = None, *more: Mapping[str, Any], kubevirt_cr: Tree | None = None
+) -> World:
     """A world in which the VM has been created, its disks are filled, and it runs."""
     there = world(machine, *more, kubevirt_cr=kubevirt_cr)
     settle(there)

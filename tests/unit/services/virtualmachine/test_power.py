@@ -165,7 +165,15 @@ CASES: list[tuple[str, Tree, Callable[[World], None], str, str, str, str]] = [
     ("stays off: stopping by request", STAY_OFF, deleting, "PoweringOff", "False", "StopRequested", "False"),
     ("stays off: guest shut down", STAY_OFF, phase("Succeeded"), "PoweredOff", "True", "GuestShutdown", "True"),
     ("stays off: nobody saw why", STAY_OFF, gone, "PoweredOff", "True", "StayedOff", "True"),
-    ("stays off: failed, so KubeVirt restarts it", STAY_OFF, phase("Failed"), "PoweringOn", "False", "PoweringOn", "False"),
+    (
+        "stays off: failed, so KubeVirt restarts it",
+        STAY_OFF,
+        phase("Failed"),
+        "PoweringOn",
+        "False",
+        "PoweringOn",
+        "False",
+    ),
     (
         "stays off: virtctl start",
         STAY_OFF,
@@ -233,7 +241,8 @@ CASES: list[tuple[str, Tree, Callable[[World], None], str, str, str, str]] = [
         "KubeVirt cannot make an instance",
         {},
         together(
-            gone, child_status(conditions=[{"type": "Failure", "status": "True", "reason": "FailedCreate", "message": "no"}])
+            gone,
+            child_status(conditions=[{"type": "Failure", "status": "True", "reason": "FailedCreate", "message": "no"}]),
         ),
         "PoweringOn",
         "False",
@@ -313,7 +322,13 @@ def test_off_and_not_created_yet_is_off() -> None:
 
 def test_instance_of_another_owner_is_not_ours() -> None:
     there = b.running()
-    owner = {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "name": "web", "uid": "other", "controller": True}
+    owner = {
+        "apiVersion": "kubevirt.io/v1",
+        "kind": "VirtualMachine",
+        "name": "web",
+        "uid": "other",
+        "controller": True,
+    }
     there.change(VirtualMachineInstance, b.KEY, metadata={"ownerReferences": [owner]})
     b.settle(there)
     assert "host" not in b.status(there)
@@ -323,7 +338,9 @@ def test_instance_of_another_owner_is_not_ours() -> None:
 @pytest.mark.parametrize(("declared", "again"), [({}, "Always"), (STAY_OFF, "RerunOnFailure")])
 def test_an_instance_that_never_found_a_host_makes_room_for_what_is_declared_now(declared: Tree, again: str) -> None:
     there = b.running(b.vm(**declared))
-    starting({"type": "PodScheduled", "status": "False", "message": "0/4 nodes are available: 4 Insufficient memory."})(there)
+    starting({"type": "PodScheduled", "status": "False", "message": "0/4 nodes are available: 4 Insufficient memory."})(
+        there
+    )
     b.edit(there, memory={"size": "2Gi"})
     b.settle(there)
     assert strategy(there) == again, "KubeVirt has not said yet that this needs a restart"

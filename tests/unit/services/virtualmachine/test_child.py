@@ -1,0 +1,297 @@
+"""The child: created once everything is there, changed with the spec, put right, and left alone when it is not ours."""
+
+from typing import Any
+
+import pytest
+
+from tests.unit.services.virtualmachine import builders as b
+from vdcos import api
+from vdcos.core import ownership
+from vdcos.core.foreign.kubevirt import VirtualMachineInstance
+from vdcos.core.objects import Key
+from vdcos.core.plan import Apply, Patch
+from vdcos.services.virtualmachine import child
+from vdcos.testing.world import Conflict, World
+
+Tree = dict[str, Any]
+
+
+def wait(there: World, seconds: float) -> None:
+    there.now = there.now._replace(wall=there.now.wall + seconds, mono=there.now.mono + seconds)
+
+
+def test_two_writes_and_one_per_disk() -> None:
+    there = b.world(b.vm(disks=[b.disk("a"), b.disk("b")]))
+    plan = b.settle(there)
+    assert b.whys(there) == ["create disk a", "create disk b", "create the KubeVirt VM"]
+    assert plan.actions == ()
+    there.log.clear()
+    before = there.tree(b.VM, b.KEY)
+    b.settle(there)
+    assert (there.log, there.tree(b.VM, b.KEY)) == ([], before), "at rest nothing is written, not even a status"
+
+
+def test_the_child_is_ours() -> None:
+    there = b.world()
+    b.settle(there)
+    meta = there.tree(b.CHILD, b.KEY)["metadata"]
+    assert meta["ownerReferences"] == [
+        {
+            "apiVersion": "vdcos.dev/v1alpha1",
+            "kind": "VirtualMachine",
+            "name": "web",
+            "uid": there.tree(b.VM, b.KEY)["metadata"]["uid"],
+            "controller": True,
+            "blockOwnerDeletion": False,
+        }
+    ]
+    assert b.status(there)["virtualMachine"] == {"uid": meta["uid"], "generation": 1}
+
+
+def test_the_user_s_object_is_never_written() -> None:
+    there = b.running(b.vm(disks=[b.disk()]))
+    spec = there.tree(b.VM, b.KEY)["spec"]
+    b.edit(there, cpu={"sockets": 2})
+    b.settle(there)
+    assert there.tree(b.VM, b.KEY)["spec"] == {**spec, "cpu": {"sockets": 2}}
+    assert all(action.resource != b.SERVICE.resource for action in there.log)
+
+
+def test_an_edit_is_one_apply_and_removes_what_is_gone() -> None:
+    there = b.running(b.vm(placement={"nodeSelector": {"zone": "a"}}))
+    there.change(b.VM, b.KEY, spec={"placement": None, "cpu": {"sockets": 2}})
+    b.settle(there)
+    assert b.whys(there) == ["bring the KubeVirt VM up to date"]
+    assert "nodeSelector" not in b.template(there)
+    assert b.template(there)["domain"]["cpu"]["sockets"] == 2
+    assert b.status(there)["virtualMachine"]["generation"] == 2
+
+
+def test_what_kubevirt_adds_is_left_alone() -> None:
+    there = b.running()
+    spec = {"template": {"spec": {"architecture": "amd64", "domain": {"machine": {"type": "q35"}}}}}
+    there.change(b.CHILD, b.KEY, spec=spec)
+    b.settle(there)
+    assert there.log == []
+
+
+def stopped_by_hand(there: World) -> None:
+    there.change(b.CHILD, b.KEY, spec={"runStrategy": "Halted"})
+
+
+def test_drift_is_put_right_and_counted() -> None:
+    there = b.running()
+    stopped_by_hand(there)
+    b.settle(there)
+    [repair] = there.log
+    assert isinstance(repair, Apply)
+    assert (repair.repairs, repair.force) == (("spec.runStrategy",), True)
+    assert there.tree(b.CHILD, b.KEY)["spec"]["runStrategy"] == "Always"
+    assert b.says(there, "Applied")[0] == "True"
+
+
+def test_labels_are_put_right() -> None:
+    there = b.running()
+    there.change(b.CHILD, b.KEY, metadata={"labels": {"vdcos.dev/vm": "other"}})
+    b.settle(there)
+    assert there.tree(b.CHILD, b.KEY)["metadata"]["labels"]["vdcos.dev/vm"] == "web"
+
+
+def test_a_write_war_is_left_after_three_rounds_and_joined_again_later() -> None:
+    there = b.running()
+    for _ in range(child.LIMIT):
+        stopped_by_hand(there)
+        b.settle(there)
+        wait(there, 100)
+    stopped_by_hand(there)
+    there.log.clear()
+    plan = b.settle(there)
+    assert there.log == []
+    status, reason, message = b.says(there, "Applied")
+    assert (status, reason) == ("False", "WriteWar")
+    assert "spec.runStrategy" in message
+    assert "managed-fields" in message
+    assert b.says(there, "Ready")[1] == "WriteWar"
+    assert plan.after == 500, "looked at again when the window has passed"
+    wait(there, 500)
+    b.settle(there)
+    assert [action.repairs for action in there.log if isinstance(action, Apply)] == [("spec.runStrategy",)]
+    assert b.says(there, "Applied")[0] == "True"
+
+
+def test_repairs_of_other_fields_or_long_ago_are_no_war() -> None:
+    there = b.running()
+    for n in range(6):
+        if n % 2:
+            stopped_by_hand(there)
+        else:
+            there.change(b.CHILD, b.KEY, spec={"template": {"spec": {"terminationGracePeriodSeconds": n}}})
+        b.settle(there)
+    for _ in range(6):
+        wait(there, child.WINDOW)
+        stopped_by_hand(there)
+        b.settle(there)
+    assert b.says(there, "Applied")[0] == "True"
+    assert len(there.log) == 12
+
+
+def test_a_new_intent_ends_a_write_war() -> None:
+    there = b.running()
+    for _ in range(child.LIMIT + 1):
+        stopped_by_hand(there)
+        b.settle(there)
+    assert b.says(there, "Applied")[1] == "WriteWar"
+    b.edit(there, cpu={"sockets": 2})
+    b.settle(there)
+    assert b.says(there, "Applied")[0] == "True"
+    assert child.REPAIRED not in there.tree(b.CHILD, b.KEY)["metadata"]["annotations"]
+
+
+@pytest.mark.parametrize("text", ["", "x", "a/b/c", "a/1/", "a//1"])
+def test_a_spoilt_counter_counts_nothing(text: str) -> None:
+    there = b.running()
+    there.change(b.CHILD, b.KEY, metadata={"annotations": {child.REPAIRED: text}})
+    stopped_by_hand(there)
+    b.settle(there)
+    assert there.tree(b.CHILD, b.KEY)["metadata"]["annotations"][child.REPAIRED].split("/")[1] == "1"
+
+
+def test_many_fields_are_named_by_three() -> None:
+    there = b.running(b.vm(cpu={"sockets": 2, "cores": 2, "threads": 2, "model": "host-model"}))
+    there.change(b.CHILD, b.KEY, spec={"template": {"spec": {"domain": {"cpu": None}}}, "runStrategy": "Halted"})
+    there.change(b.CHILD, b.KEY, spec={"template": {"spec": {"domain": {"memory": None, "firmware": None}}}})
+    b.settle(there)
+    assert b.whys(there)[0].endswith(" and 1 more")
+
+
+# Names and owners
+
+
+def foreign(**metadata: Any) -> Tree:
+    return {
+        "apiVersion": "kubevirt.io/v1",
+        "kind": "VirtualMachine",
+        "metadata": {"name": "web", "namespace": "shop", **metadata},
+        "spec": {"runStrategy": "Halted", "template": {"spec": {"domain": {}}}},
+    }
+
+
+def test_a_namesake_is_never_touched() -> None:
+    there = b.world(b.vm(), foreign(labels={ownership.MANAGED_BY: ownership.MANAGER}))
+    before = there.tree(b.CHILD, b.KEY)
+    b.settle(there)
+    assert (there.log, there.tree(b.CHILD, b.KEY)) == ([], before)
+    assert b.says(there, "Stalled")[1] == "NameTaken"
+    assert b.says(there, "Applied")[1] == "NameTaken"
+    assert "virtualMachine" not in b.status(there)
+    there.remove(b.CHILD, b.KEY)
+    b.settle(there)
+    assert b.says(there, "Applied")[0] == "True"
+    assert b.says(there, "Stalled") == ("", "", "")
+
+
+def test_a_namesake_made_a_moment_ago_is_a_conflict() -> None:
+    """We have not heard of it yet: the first apply goes without force."""
+    there = b.world()
+    [create] = there.plan(b.SERVICE, b.KEY).actions
+    there.put(foreign())
+    with pytest.raises(Conflict):
+        there.carry_out(create)
+
+
+def test_a_namesake_in_place_of_the_child_is_a_conflict() -> None:
+    there = b.running()
+    b.edit(there, cpu={"sockets": 2})
+    [apply] = there.plan(b.SERVICE, b.KEY).actions
+    there.remove(b.CHILD, b.KEY)
+    there.put(foreign())
+    with pytest.raises(Conflict):
+        there.carry_out(apply)
+
+
+@pytest.mark.parametrize("deleting", [True, False])
+def test_the_vm_before_is_waited_for(deleting: bool) -> None:
+    owner = {"apiVersion": api.API_VERSION, "kind": "VirtualMachine", "name": "web", "uid": "old", "controller": True}
+    meta = {"ownerReferences": [owner]} | ({"deletionTimestamp": "2026-01-01T00:00:00Z"} if deleting else {})
+    there = b.world(b.vm(), foreign(**meta))
+    b.settle(there)
+    assert there.log == []
+    assert b.says(there, "Applied")[:2] == ("False", "PreviousTerminating")
+    assert b.says(there, "Stalled") == ("", "", "")
+
+
+def test_our_own_child_on_its_way_out_is_waited_for() -> None:
+    there = b.running()
+    meta = there.tree(b.CHILD, b.KEY)["metadata"]
+    there.change(b.CHILD, b.KEY, metadata={**meta, "deletionTimestamp": "2026-01-01T00:00:00Z"})
+    b.settle(there)
+    assert there.log == []
+    assert b.says(there, "Applied")[1] == "PreviousTerminating"
+    there.remove(b.CHILD, b.KEY)
+    there.remove(VirtualMachineInstance, b.KEY)
+    b.settle(there)
+    assert b.whys(there) == ["create the KubeVirt VM"]
+
+
+# References that do not resolve
+
+
+def test_a_new_vm_waits_for_what_it_refers_to() -> None:
+    there = b.world(b.vm(nics=[{"name": "a", "network": "lan"}]))
+    b.settle(there)
+    assert there.log == []
+    assert b.says(there, "Applied")[:2] == ("False", "Waiting")
+    assert "NIC a: NetworkMissing" in b.says(there, "Applied")[2]
+    assert b.says(there, "Ready")[1] == "NetworkMissing"
+    b.bridged(there)
+    b.settle(there)
+    assert b.whys(there) == ["create the KubeVirt VM"]
+
+
+def test_a_vm_keeps_its_hardware_while_a_reference_is_missing() -> None:
+    there = b.running()
+    before = b.template(there)
+    b.edit(there, nics=[{"name": "a", "network": "lan"}], cpu={"sockets": 2})
+    b.settle(there)
+    assert (there.log, b.template(there)) == ([], before)
+    assert b.says(there, "Applied")[1] == "Waiting"
+    assert b.status(there)["powerState"] == "PoweredOn"
+
+
+def test_power_follows_while_a_reference_is_missing() -> None:
+    there = b.running()
+    b.edit(there, nics=[{"name": "a", "network": "lan"}], powerState="PoweredOff")
+    b.settle(there)
+    [patch] = there.log
+    assert isinstance(patch, Patch)
+    assert patch.uid == there.tree(b.CHILD, b.KEY)["metadata"]["uid"]
+    assert there.tree(b.CHILD, b.KEY)["spec"]["runStrategy"] == "Halted"
+
+
+def test_an_override_that_does_not_fit_stalls_the_vm() -> None:
+    there = b.running()
+    path = "/spec/template/spec/domain/devices/disks/nope/cache"
+    b.edit(there, overrides=[{"op": "replace", "path": path, "value": "none"}])
+    b.settle(there)
+    assert there.log == []
+    status, reason, message = b.says(there, "Stalled")
+    assert (status, reason, path in message) == ("True", "OverrideConflict", True)
+    assert b.says(there, "Reconciling") == ("", "", ""), "no retry helps"
+    b.edit(there, overrides=[])
+    b.settle(there)
+    assert b.says(there, "Stalled") == ("", "", "")
+
+
+def test_deleted_with_everything_it_needs_nothing_from_us() -> None:
+    there = b.running(b.vm(disks=[b.disk(deletionPolicy="Delete")]))
+    meta = there.tree(b.VM, b.KEY)["metadata"]
+    there.change(b.VM, b.KEY, metadata={**meta, "deletionTimestamp": "2026-01-01T00:00:00Z"})
+    plan = there.plan(b.SERVICE, b.KEY)
+    assert (plan.actions, plan.status) == ((), None)
+
+
+def test_malformed_datastore_disturbs_only_who_needs_it() -> None:
+    there = b.world(b.vm(disks=[b.disk()]))
+    there.change(api.Datastore, Key("", "gold"), spec={"storageClassName": None})
+    b.settle(there)
+    assert b.says(there, "StorageReady")[:2] == ("Unknown", "DatastoreUnreadable")

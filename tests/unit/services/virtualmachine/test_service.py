@@ -1,0 +1,207 @@
+"""The declarations: who looks again when something changes, what is read and written, and what a look costs."""
+
+import sys
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import pytest
+
+from tests.unit.services.virtualmachine import builders as b
+from vdcos import api
+from vdcos.core import disks
+from vdcos.core.foreign import kubevirt
+from vdcos.core.foreign.cdi import Cdi, DataVolume
+from vdcos.core.foreign.kubernetes import FailedMount, Namespace, PersistentVolumeClaim, StorageClass
+from vdcos.core.foreign.kubevirt import KubeVirt, VirtualMachineInstance
+from vdcos.core.foreign.multus import NetworkAttachmentDefinition
+from vdcos.core.foreign.snapshots import VolumeSnapshot
+from vdcos.core.objects import Key, Meta, Own
+from vdcos.core.plan import Apply, Create, Delete, Patch
+from vdcos.core.snapshot import UndeclaredRead
+from vdcos.services.virtualmachine import observe
+from vdcos.testing.world import World
+
+MACHINE = b.vm(
+    disks=[
+        b.disk("data"),
+        b.disk("copy", source={"pvc": {"name": "golden"}}),
+        b.disk("snap", source={"snapshot": {"name": "golden"}}),
+    ],
+    nics=[{"name": "a", "network": "lan"}],
+    preference={"name": "small"},
+)
+OTHER = b.vm("other")
+WEB, BOTH = {b.KEY}, {b.KEY, Key("shop", "other")}
+
+
+def woken(there: World, kind: type[Any], held: Any) -> set[Key]:
+    watch = next(watch for watch in b.SERVICE.watches if watch.kind is kind)
+    return set(watch.keys(held, there.view(b.SERVICE)))
+
+
+def meta(name: str, namespace: str = "", **fields: Any) -> Meta:
+    return Meta(name=name, namespace=namespace, **fields)
+
+
+DISK_LABELS = disks.labels("web", "data", "gold")
+WAKES: list[tuple[str, type[Any], Any, set[Key]]] = [
+    ("its child", kubevirt.VirtualMachine, kubevirt.VirtualMachine(metadata=meta("web", "shop")), WEB),
+    ("its instance", VirtualMachineInstance, VirtualMachineInstance(metadata=meta("web", "shop")), WEB),
+    ("its disk", DataVolume, DataVolume(metadata=meta("x", "shop", labels=DISK_LABELS)), WEB),
+    ("somebody's volume", DataVolume, DataVolume(metadata=meta("x", "shop")), set()),
+    (
+        "a namesake of its claim",
+        PersistentVolumeClaim,
+        PersistentVolumeClaim(metadata=meta(disks.name("web", "data"), "shop")),
+        WEB,
+    ),
+    ("its source", PersistentVolumeClaim, PersistentVolumeClaim(metadata=meta("golden", "shop")), WEB),
+    ("a namesake elsewhere", PersistentVolumeClaim, PersistentVolumeClaim(metadata=meta("golden", "lab")), set()),
+    ("its snapshot", VolumeSnapshot, VolumeSnapshot(metadata=meta("golden", "shop")), WEB),
+    ("its datastore", api.Datastore, Own(metadata=meta("gold"), raw=b""), WEB),
+    ("another datastore", api.Datastore, Own(metadata=meta("silver"), raw=b""), set()),
+    ("its network", api.Network, Own(metadata=meta("lan"), raw=b""), WEB),
+    (
+        "its network's definition",
+        NetworkAttachmentDefinition,
+        NetworkAttachmentDefinition(metadata=meta("lan", "shop")),
+        WEB,
+    ),
+    (
+        "a definition elsewhere",
+        NetworkAttachmentDefinition,
+        NetworkAttachmentDefinition(metadata=meta("lan", "lab")),
+        set(),
+    ),
+    ("its namespace", Namespace, Namespace(metadata=meta("shop")), BOTH),
+    ("another namespace", Namespace, Namespace(metadata=meta("lab")), set()),
+    ("its preference", kubevirt.ClusterPreference, kubevirt.ClusterPreference(metadata=meta("small")), WEB),
+    ("a preference of the namespace", kubevirt.Preference, kubevirt.Preference(metadata=meta("small", "shop")), set()),
+    ("KubeVirt's configuration", KubeVirt, KubeVirt(metadata=meta("kubevirt", "kubevirt")), BOTH),
+    ("CDI's version", Cdi, Cdi(metadata=meta("cdi")), BOTH),
+    ("a storage class that nobody waits for", StorageClass, StorageClass(metadata=meta("block")), set()),
+]
+
+
+@pytest.mark.parametrize(("kind", "held", "keys"), [w[1:] for w in WAKES], ids=[w[0] for w in WAKES])
+def test_who_looks_again(kind: type[Any], held: Any, keys: set[Key]) -> None:
+    assert woken(b.world(MACHINE, OTHER), kind, held) == keys
+
+
+def test_every_kind_that_is_watched_is_tested() -> None:
+    tested = {kind for _, kind, *_ in WAKES} | {FailedMount, kubevirt.ClusterInstancetype, kubevirt.Instancetype}
+    assert {watch.kind for watch in b.SERVICE.watches} == tested
+
+
+def test_who_waits_for_room_looks_again_when_a_disk_changes() -> None:
+    there = b.world(b.vm(disks=[b.disk()]), OTHER)
+    there.change(api.Datastore, Key("", "gold"), spec={"capacity": "1Gi"})
+    b.settle(there)
+    held = DataVolume(metadata=meta("x", "lab", labels=disks.labels("db", "data", "gold")))
+    assert woken(there, DataVolume, held) == {Key("lab", "db"), b.KEY}
+
+
+def test_who_waits_for_expansion_looks_again_when_a_storage_class_changes() -> None:
+    there = b.running(b.vm(disks=[b.disk()]))
+    there.put(b.storage_class(expands=False))
+    b.edit(there, disks=[b.disk(size="20Gi")])
+    b.settle(there)
+    assert woken(there, StorageClass, StorageClass(metadata=meta("block"))) == WEB
+
+
+def test_a_kubelet_s_complaint_reaches_the_vm_of_its_pod() -> None:
+    there = b.running()
+    event = {"apiVersion": "v1", "kind": "Event", "metadata": {"name": "e", "namespace": "shop"}}
+    there.put({**event, "involvedObject": {"uid": "pod-1"}, "message": "m"})
+    held = there.held(FailedMount, Key("shop", "e"))
+    assert woken(there, FailedMount, held) == WEB
+
+
+def sees(kind: type[Any]) -> Callable[[Any], Hashable]:
+    seen = next(watch for watch in b.SERVICE.watches if watch.kind is kind).sees
+    assert seen is not None
+    return seen
+
+
+def test_the_status_of_a_datastore_or_network_wakes_nobody() -> None:
+    before = Own(metadata=meta("gold", uid="u", generation=1, resource_version="1"), raw=b"1")
+    after = Own(metadata=meta("gold", uid="u", generation=1, resource_version="2"), raw=b"2")
+    edited = Own(metadata=meta("gold", uid="u", generation=2, resource_version="3"), raw=b"3")
+    for kind in (api.Datastore, api.Network):
+        assert sees(kind)(before) == sees(kind)(after) != sees(kind)(edited)
+
+
+def test_what_matters_of_foreign_kinds() -> None:
+    labelled = Namespace(metadata=meta("shop", labels={"a": "b"}))
+    assert sees(Namespace)(labelled) != sees(Namespace)(Namespace(metadata=meta("shop")))
+    expands = StorageClass(metadata=meta("block"), allow_volume_expansion=True)
+    assert sees(StorageClass)(expands) != sees(StorageClass)(StorageClass(metadata=meta("block")))
+    version = kubevirt.KubeVirtStatus(observed_kube_virt_version="v1.9.0")
+    newer = KubeVirt(metadata=meta("kubevirt"), status=version)
+    assert sees(KubeVirt)(newer) != sees(KubeVirt)(KubeVirt(metadata=meta("kubevirt", resource_version="9")))
+    old = KubeVirt(metadata=meta("kubevirt", resource_version="1"))
+    assert sees(KubeVirt)(old) == sees(KubeVirt)(KubeVirt(metadata=meta("kubevirt", resource_version="9")))
+    assert sees(FailedMount)(FailedMount(metadata=meta("e"), message="a")) == "a"
+    assert sees(Cdi)(Cdi(metadata=meta("cdi"))) == ""
+    owned = NetworkAttachmentDefinition(metadata=meta("lan", finalizers=("x",)))
+    assert sees(NetworkAttachmentDefinition)(owned) == sees(NetworkAttachmentDefinition)(
+        NetworkAttachmentDefinition(metadata=meta("lan"))
+    )
+
+
+def test_dependencies_of_a_malformed_object_are_none() -> None:
+    assert list(observe.dependencies(Own(metadata=meta("x"), raw=b'{"metadata": {"name": 5}}'))) == []
+
+
+def test_observing_what_is_gone_or_malformed() -> None:
+    there = b.world()
+    there.remove(b.VM, b.KEY)
+    seen = b.SERVICE.observe(b.KEY, there.view(b.SERVICE))
+    assert (seen.disks, seen.nics, seen.instancetype, seen.undeclared) == ({}, {}, None, ())
+
+
+def test_reads_are_declared() -> None:
+    there = b.world(MACHINE)
+    with pytest.raises(UndeclaredRead):
+        there.view(b.SERVICE).get(kubevirt.Object, b.KEY)
+    b.SERVICE.observe(b.KEY, there.view(b.SERVICE))
+
+
+def test_writes_are_declared() -> None:
+    """By kind of action, as the engine checks them."""
+    there = b.running(b.vm(disks=[b.disk("data", deletionPolicy="Delete")]))
+    b.edit(there, disks=[b.disk("data", "20Gi"), b.disk("more")])
+    b.settle(there)
+    there.change(b.CHILD, b.KEY, spec={"runStrategy": "Halted"})
+    b.settle(there)
+    declared = {write.resource: set(write.verbs) for write in b.SERVICE.writes}
+    needs: dict[type[Any], set[str]] = {
+        Create: {"create"},
+        Apply: {"create", "patch"},
+        Patch: {"patch"},
+        Delete: {"delete"},
+    }
+    assert {type(action) for action in there.log} == {Create, Apply, Patch}
+    for action in there.log:
+        assert needs[type(action)] <= declared[action.resource], action
+    assert not any("delete" in write.verbs for write in b.SERVICE.writes), "this service deletes nothing"
+
+
+def test_a_look_at_rest_is_cheap() -> None:
+    """Counted in calls, which do not depend on how busy the machine is: about 0.25 us each."""
+    there = b.running(b.vm(disks=[b.disk("root"), b.disk("data")], nics=[{"name": "i", "network": "internet"}]))
+    cr = api.parse(b.VM, there.tree(b.VM, b.KEY))
+    seen = b.SERVICE.observe(b.KEY, there.view(b.SERVICE))
+    b.SERVICE.plan(cr, seen, there.now)
+    calls = 0
+
+    def count(_: Any, event: str, __: Any) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        b.SERVICE.plan(cr, seen, there.now)
+    finally:
+        sys.setprofile(None)
+    assert calls < 1200, calls
