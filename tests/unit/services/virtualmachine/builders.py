@@ -49,7 +49,7 @@ def vm(name: str = "web", **spec: Any) -> Tree:
     return own("VirtualMachine", name, {**SMALL, **spec}, "shop", creationTimestamp=CREATED)
 
 
-def disk(name: str = "data", size: str = "10Gi", **fields: Any) -> Tree:
+def disk(name: str = "data", size: str = "10Gi", /, **fields: Any) -> Tree:
     return {"name": name, "size": size, "datastore": "gold", **fields}
 
 

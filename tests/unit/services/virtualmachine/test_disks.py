@@ -7,7 +7,7 @@ import pytest
 
 from tests.unit.services.virtualmachine import builders as b
 from vdcos import api
-from vdcos.core import disks
+from vdcos.core import disks, quantity
 from vdcos.core.foreign.cdi import DataVolume
 from vdcos.core.foreign.kubernetes import Namespace, PersistentVolumeClaim
 from vdcos.core.foreign.kubevirt import VirtualMachineInstance
@@ -220,7 +220,7 @@ def volume(**status: Any) -> Callable[[World], None]:
     return lambda there: there.change(DataVolume, DATA, status=status)
 
 
-IMAGE = {"source": {"image": {"reference": "a"}}}
+IMAGE: Tree = {"source": {"image": {"reference": "a"}}}
 WORDS = {"type": "Running", "status": "False", "reason": "Error", "message": "404"}
 LIFE: list[tuple[str, Tree, Callable[[World], None], str, str, str]] = [
     ("just made", {}, volume(), "Provisioning", "Pending", ""),
@@ -359,7 +359,7 @@ def test_the_way_a_disk_is_referred_to_does_not_change_under_a_vm() -> None:
 
 
 def test_less_declared_than_there_is() -> None:
-    there = b.world(b.vm(disks=[b.disk(size="5Gi")]), retained())
+    there = b.world(b.vm(disks=[b.disk("data", "5Gi")]), retained())
     b.settle(there)
     assert b.says(there, "StorageReady")[:2] == ("False", "DiskLarger")
     assert "declare 10Gi" in b.says(there, "StorageReady")[2]
@@ -472,11 +472,11 @@ def test_growth(reason: str, overhead: float, size: str, want: str) -> None:
     b.fill(there, overhead)
     b.settle(there)
     there.log.clear()
-    b.edit(there, disks=[b.disk(size=size)])
+    b.edit(there, disks=[b.disk("data", size)])
     b.settle(there)
     assert b.whys(there) == [f"grow disk data to {size}"]
     got = int(disks.claimed(there.view(b.SERVICE).get(PersistentVolumeClaim, DATA)))  # type: ignore[arg-type]
-    wanted = disks.quantity.whole(want)
+    wanted = quantity.whole(want)
     assert abs(got - wanted) <= 1, (reason, request(there))
     there.log.clear()
     b.settle(there)
@@ -485,7 +485,7 @@ def test_growth(reason: str, overhead: float, size: str, want: str) -> None:
 
 def test_growth_is_told_until_it_is_there() -> None:
     there = b.running(b.vm(disks=[b.disk()]))
-    b.edit(there, disks=[b.disk(size="20Gi")])
+    b.edit(there, disks=[b.disk("data", "20Gi")])
     b.settle(there)
     assert b.says(there, "StorageReady")[:2] == ("False", "Expanding")
     assert b.status(there)["disks"][0] == {
@@ -507,7 +507,7 @@ def test_growth_is_told_until_it_is_there() -> None:
 
 def test_the_rest_of_a_filesystems_growth_waits_for_the_next_start_of_a_vm_that_is_off() -> None:
     there = b.running(b.vm(disks=[b.disk()]))
-    b.edit(there, disks=[b.disk(size="20Gi")])
+    b.edit(there, disks=[b.disk("data", "20Gi")])
     b.settle(there)
     pending = [{"type": "FileSystemResizePending", "status": "True"}]
     there.change(PersistentVolumeClaim, DATA, status={"conditions": pending})
@@ -525,7 +525,7 @@ NO_GATES = {**b.KUBEVIRT, "spec": {}}
 
 def test_growth_that_the_guest_does_not_see_needs_a_restart() -> None:
     there = b.running(b.vm(disks=[b.disk()]), kubevirt_cr=NO_GATES)
-    b.edit(there, disks=[b.disk(size="20Gi")])
+    b.edit(there, disks=[b.disk("data", "20Gi")])
     b.settle(there)
     there.change(PersistentVolumeClaim, DATA, status={"capacity": {"storage": "20Gi"}})
     b.settle(there)
@@ -542,7 +542,7 @@ def test_growth_while_off_needs_no_restart() -> None:
     there = b.running(b.vm(disks=[b.disk()]), kubevirt_cr=NO_GATES)
     there.remove(VirtualMachineInstance, b.KEY)
     b.notice(there)
-    b.edit(there, powerState="PoweredOff", disks=[b.disk(size="20Gi")])
+    b.edit(there, powerState="PoweredOff", disks=[b.disk("data", "20Gi")])
     b.settle(there)
     assert disks.GROWN_UNDER not in there.tree(PersistentVolumeClaim, DATA)["metadata"]["annotations"]
 
@@ -557,7 +557,7 @@ def test_growth_while_off_needs_no_restart() -> None:
 def test_growth_refused(cause: Callable[[World], Any], reason: str) -> None:
     there = b.running(b.vm(disks=[b.disk()]))
     cause(there)
-    b.edit(there, disks=[b.disk(size="20Gi")])
+    b.edit(there, disks=[b.disk("data", "20Gi")])
     b.settle(there)
     assert there.log == []
     assert b.says(there, "StorageReady")[:2] == ("False", reason)
@@ -568,7 +568,7 @@ def test_growth_refused(cause: Callable[[World], Any], reason: str) -> None:
 def test_growth_in_maintenance_is_allowed() -> None:
     there = b.running(b.vm(disks=[b.disk()]))
     datastore(maintenance=True)(there)
-    b.edit(there, disks=[b.disk(size="20Gi")])
+    b.edit(there, disks=[b.disk("data", "20Gi")])
     b.settle(there)
     assert b.whys(there) == ["grow disk data to 20Gi"]
 
@@ -576,7 +576,7 @@ def test_growth_in_maintenance_is_allowed() -> None:
 def test_growth_is_counted_at_once_and_against_the_ceiling() -> None:
     there = b.running(b.vm(disks=[b.disk()]))
     datastore(capacity="20Gi")(there)
-    b.edit(there, disks=[b.disk(size="20Gi")])
+    b.edit(there, disks=[b.disk("data", "20Gi")])
     b.settle(there)
     view = there.view(b.SERVICE)
     assert disks.provisioned(view, "gold") == 20 * GIB
@@ -593,7 +593,7 @@ def test_growth_waits_for_the_import() -> None:
     b.settle(there)
     b.fill(there)
     volume(phase="ImportInProgress")(there)
-    b.edit(there, disks=[b.disk(size="20Gi", **IMAGE)])
+    b.edit(there, disks=[b.disk("data", "20Gi", **IMAGE)])
     there.log.clear()
     b.settle(there)
     assert there.log == []

@@ -15,7 +15,7 @@ from vdcos.core.foreign.kubernetes import FailedMount, Namespace, PersistentVolu
 from vdcos.core.foreign.kubevirt import KubeVirt, VirtualMachineInstance
 from vdcos.core.foreign.multus import NetworkAttachmentDefinition
 from vdcos.core.foreign.snapshots import VolumeSnapshot
-from vdcos.core.objects import Key, Meta, Own
+from vdcos.core.objects import Key, Meta, Object, Own
 from vdcos.core.plan import Apply, Create, Delete, Patch
 from vdcos.core.snapshot import UndeclaredRead
 from vdcos.services.virtualmachine import observe
@@ -104,7 +104,7 @@ def test_who_waits_for_room_looks_again_when_a_disk_changes() -> None:
 def test_who_waits_for_expansion_looks_again_when_a_storage_class_changes() -> None:
     there = b.running(b.vm(disks=[b.disk()]))
     there.put(b.storage_class(expands=False))
-    b.edit(there, disks=[b.disk(size="20Gi")])
+    b.edit(there, disks=[b.disk("data", "20Gi")])
     b.settle(there)
     assert woken(there, StorageClass, StorageClass(metadata=meta("block"))) == WEB
 
@@ -163,7 +163,7 @@ def test_observing_what_is_gone_or_malformed() -> None:
 def test_reads_are_declared() -> None:
     there = b.world(MACHINE)
     with pytest.raises(UndeclaredRead):
-        there.view(b.SERVICE).get(kubevirt.Object, b.KEY)
+        there.view(b.SERVICE).get(Object, b.KEY)
     b.SERVICE.observe(b.KEY, there.view(b.SERVICE))
 
 
