@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import os
 import re
+import signal
 import sys
 import time
 import urllib.request
@@ -232,3 +234,37 @@ async def test_a_plan_shows_what_the_operator_would_do_and_does_nothing(
     assert f"VirtualMachine {namespace}/vm-0000" in out
     assert "create  DataVolume.cdi.kubevirt.io" in out
     assert cluster.writes(OPERATOR, since=mark) == []
+
+
+async def test_the_api_server_dies_and_comes_back_and_nothing_is_written(tmp_path: Path) -> None:
+    """An API server that starts says 403, 404 and 503 before it knows better: no reason to write anything.
+
+    On a cluster of its own, without hosts: the others' controllers would need a while to recover.
+    """
+    namespace = "default"
+    with Cluster.running(hosts=0, directory=tmp_path / "cluster") as cluster:
+        operator = Replica(replica.install(cluster), tmp_path / "operator.log")
+        try:
+            await operator.start()
+            cluster.apply(*fleet.infrastructure(), fleet.machine(namespace, 0), fleet.machine(namespace, 1))
+            await soon(lambda: len(fleet.standing(cluster, namespace).children) == 4)
+            await quiet(cluster)
+            mark = cluster.audit_mark()
+            (server,) = (process for process in cluster.record.processes if process.name == "kube-apiserver")
+            assert server.pid
+            os.kill(server.pid, signal.SIGKILL)
+            killed = time.monotonic()
+
+            def recovered() -> bool:
+                """Every source has heard something since; and the Lease is ours again."""
+                gauges = metrics(operator)
+                ages = [value for key, value in gauges.items() if key.startswith("vdcos_watch_age_seconds{")]
+                return max(ages) < time.monotonic() - killed - 1 and gauges["vdcos_leader"] == 1
+
+            await soon(recovered, 120)
+            await at_rest(operator, 0)
+            assert own_writes(cluster, mark) == []
+            cluster.kubectl("delete", "virtualmachines.vdcos.dev", "vm-0001", "-n", namespace, "--wait=false")
+            await soon(lambda: own_writes(cluster, mark))  # one user less is worth a write
+        finally:
+            await operator.stop()
