@@ -8,11 +8,12 @@ import msgspec
 from vdcos.core.objects import Object, Resource
 
 
-class Condition(msgspec.Struct, frozen=True):
+class Condition(msgspec.Struct, frozen=True, rename="camel"):
     type: str
     status: str = ""
     reason: str = ""
     message: str = ""
+    last_transition_time: str | None = None
 
 
 def condition(conditions: tuple[Condition, ...], kind: str) -> Condition:

@@ -148,6 +148,19 @@ class Case:
         return tuple(decisions)
 
     @cached_property
+    def attaching(self) -> tuple[str, ...]:
+        """Disks that were added to the running VM and have not reached its pod yet."""
+        if self.instance is None or not self.facts.up or self.facts.stopping:
+            return ()
+        phases = {volume.name: volume.phase for volume in self.instance.status.volume_status}
+        return tuple(
+            volume["name"]
+            for volume in self.template.get("volumes", ())
+            if volume.get("dataVolume", volume.get("persistentVolumeClaim", {})).get("hotpluggable")
+            and phases.get(volume["name"], "") in ("", "Pending", "Bound", "AttachedToNode")
+        )
+
+    @cached_property
     def cards(self) -> Mapping[str, Card | Problem]:
         """By the card's name."""
         attached = {interface["name"] for interface in networks.interfaces(self.template)}

@@ -337,6 +337,14 @@ def _filling(look: Look, decision: Decision) -> Decision | None:
     return replace(decision, reason="Importing", message=message, phase="Importing", progress=tens)
 
 
+def _elsewhere(look: Look, decision: Decision) -> Decision | None:
+    there = look.held[0].metadata.label(disks.DATASTORE)
+    if there in ("", look.disk.datastore):
+        return None
+    message = f"the disk is on Datastore {there}, and {look.disk.datastore} is declared; disks stay: declare {there}"
+    return replace(decision, reason="DiskElsewhere", message=message)
+
+
 def _too_small(look: Look, decision: Decision) -> Decision | None:
     if look.size >= look.recorded:
         return None
@@ -390,14 +398,14 @@ def _expanding(look: Look, decision: Decision) -> Decision | None:
     return replace(decision, reason="Expanding", message=message, phase="Expanding")
 
 
-STAGES: tuple[Stage, ...] = (_failed, _waiting, _filling, _too_small, _growing, _expanding)
+STAGES: tuple[Stage, ...] = (_failed, _waiting, _filling, _elsewhere, _too_small, _growing, _expanding)
 
 
 def _words(volume: DataVolume) -> str:
     """What CDI says about a DataVolume that is in trouble, or "". What it says on the way changes too often."""
     for kind in ("Running", "Bound"):
         condition = volume.status.condition(kind)
-        if condition.reason.startswith(("Err", "err")) or condition.reason.endswith("Failed"):
+        if condition.reason.startswith(("Err", "err")) or condition.reason.endswith(("Failed", "Error", "BackOff")):
             return condition.message[:400]
     return ""
 

@@ -1,9 +1,12 @@
 """Where the VM is placed, what its guest was given, and what the guest reports."""
 
+from datetime import datetime
+
 from vdcos.core import conditions
 from vdcos.core.conditions import Condition
 from vdcos.core.foreign import kubevirt
 from vdcos.core.foreign.kubevirt import VirtualMachineInstance
+from vdcos.core.plan import Instant
 from vdcos.services.virtualmachine import pods
 from vdcos.services.virtualmachine.case import Case
 
@@ -11,6 +14,10 @@ PLACED = "PlacementReady"
 CUSTOMIZED = "CustomizationReady"
 AGENT = "GuestAgentConnected"
 MIGRATABLE = "Migratable"
+SYNCHRONIZED = "Synchronized"
+
+PATIENCE = 60
+"""Seconds for which a host may fail to make a VM what KubeVirt wants before it is told; migrations do for a moment."""
 
 
 def placement(case: Case) -> Condition:
@@ -54,3 +61,19 @@ def migratable(instance: VirtualMachineInstance | None) -> Condition:
     if found.status == "True":
         return conditions.true(MIGRATABLE, "Migratable", "the VM can move to another host while it runs")
     return conditions.false(MIGRATABLE, found.reason or "NotMigratable", found.message)
+
+
+def synchronized(instance: VirtualMachineInstance | None, now: Instant) -> tuple[Condition, float | None]:
+    """Whether the VM on its host is what KubeVirt wants it to be, and in how many seconds to look again."""
+    if instance is None:
+        return conditions.unknown(SYNCHRONIZED, "NotRunning", "known when the VM runs"), None
+    found = kubevirt.condition(instance.status.conditions, "Synchronized")
+    well = conditions.true(SYNCHRONIZED, "Synchronized", "the VM on its host is as KubeVirt wants it")
+    if found.status != "False":
+        return well, None
+    since = datetime.fromisoformat(found.last_transition_time).timestamp() if found.last_transition_time else 0.0
+    left = since + PATIENCE - now.wall
+    if left > 0:
+        return well, left
+    message = f"the host cannot bring the running VM to what is wanted: {found.message}"
+    return conditions.false(SYNCHRONIZED, "HostFails", message), None

@@ -58,6 +58,9 @@ def _storage(case: Case) -> Said:
     if complaints:
         first = complaints[0]
         said = Condition(STORAGE, _status(first.reason), first.reason, _listed([_of_disk(d) for d in complaints]))
+    elif case.attaching:
+        words = [f"disk {name}: it is being attached to the running VM" for name in case.attaching]
+        said = conditions.false(STORAGE, "Attaching", _listed(words))
     elif any(decision.reason for decision in case.disks):
         said = conditions.true(STORAGE, disks.FIRST_POWER_ON, "disks are made where the VM first runs")
     elif notes:
@@ -96,14 +99,9 @@ def _hardware(case: Case) -> Said:
 def _guest(case: Case) -> Said:
     """What the guest is to be given is there, a host is found, and the guest and KubeVirt report back."""
     instance = case.instance if case.facts.up else None
-    return Said(
-        conditions=(
-            guest.customization(case),
-            guest.placement(case),
-            guest.agent(instance),
-            guest.migratable(instance),
-        )
-    )
+    synchronized, after = guest.synchronized(instance, case.now)
+    reports = (guest.agent(instance), guest.migratable(instance), synchronized)
+    return Said(conditions=(guest.customization(case), guest.placement(case), *reports), after=after)
 
 
 def _power(case: Case) -> Said:

@@ -261,10 +261,13 @@ def test_life(fields: Tree, happening: Callable[[World], None], reason: str, pha
     assert b.says(there, "StorageReady")[0] == "False"
 
 
-def test_trouble_of_an_import_is_told_in_cdis_words() -> None:
+@pytest.mark.parametrize(
+    "reason", ["Error", "ErrExceededQuota", "TransferFailed", "CreateContainerConfigError", "ImagePullBackOff"]
+)
+def test_trouble_of_an_import_is_told_in_cdis_words(reason: str) -> None:
     there = b.world(b.vm(disks=[b.disk(**IMAGE)]))
     b.settle(there)
-    volume(phase="ImportInProgress", conditions=[WORDS])(there)
+    volume(phase="ImportInProgress", conditions=[{**WORDS, "reason": reason}])(there)
     b.settle(there)
     assert b.says(there, "StorageReady")[2] == "disk data: 404"
 
@@ -363,6 +366,14 @@ def test_less_declared_than_there_is() -> None:
     b.settle(there)
     assert b.says(there, "StorageReady")[:2] == ("False", "DiskLarger")
     assert "declare 10Gi" in b.says(there, "StorageReady")[2]
+    assert b.whys(there) == ["create the KubeVirt VM"], "it is attached all the same"
+
+
+def test_a_retained_disk_of_another_datastore() -> None:
+    there = b.world(b.vm(disks=[b.disk()]), retained(labels=disks.labels("web", "data", "silver")))
+    b.settle(there)
+    assert b.says(there, "StorageReady")[:2] == ("False", "DiskElsewhere")
+    assert "declare silver" in b.says(there, "StorageReady")[2]
     assert b.whys(there) == ["create the KubeVirt VM"], "it is attached all the same"
 
 

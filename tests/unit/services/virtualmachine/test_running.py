@@ -102,6 +102,29 @@ def test_a_hot_added_disk_stays_one_until_power_off() -> None:
     assert volumes(there)["extra"] is False, "from now on it is there at boot"
 
 
+@pytest.mark.parametrize(
+    ("reported", "told"),
+    [
+        ([], "Attaching"),
+        ([{"name": "extra", "phase": "Bound"}], "Attaching"),
+        ([{"name": "extra", "phase": "AttachedToNode"}], "Attaching"),
+        ([{"name": "extra", "phase": "MountedToPod"}], "DisksReady"),
+        ([{"name": "extra", "phase": "Ready"}], "DisksReady"),
+    ],
+)
+def test_a_hot_added_disk_is_ready_when_it_is_in_the_vm(reported: list[Tree], told: str) -> None:
+    there = b.running(b.vm(disks=[b.disk("root")]))
+    b.edit(there, disks=added())
+    b.settle(there)
+    b.fill(there)
+    there.change(VirtualMachineInstance, b.KEY, status={"volumeStatus": reported})
+    b.settle(there)
+    assert b.says(there, "StorageReady")[1] == told
+    stopping(there)
+    b.settle(there)
+    assert b.says(there, "StorageReady")[1] == "DisksReady", "nothing is attached to a VM that goes down"
+
+
 # Hot-plug of cards
 
 
@@ -427,6 +450,28 @@ def test_starting_is_told_once() -> None:
     b.start(there)
     b.settle(there)
     assert there.tree(b.VM, b.KEY) != stored
+
+
+def out_of_sync(there: World, since: str | None) -> None:
+    failing = {"type": "Synchronized", "status": "False", "message": "no such file", "lastTransitionTime": since}
+    there.change(VirtualMachineInstance, b.KEY, status={"conditions": [{"type": "Ready", "status": "True"}, failing]})
+
+
+def test_a_host_that_fails_for_long_is_told() -> None:
+    there = b.running()
+    assert b.says(there, "Synchronized")[0] == "True"
+    out_of_sync(there, "2023-11-14T22:13:00Z")
+    plan = b.settle(there)
+    assert b.says(there, "Synchronized")[0] == "True", "20 s is what a migration may take"
+    assert plan.after == 40
+    there.now = there.now._replace(wall=there.now.wall + 40)
+    b.settle(there)
+    assert b.says(there, "Synchronized")[:2] == ("False", "HostFails")
+    assert "no such file" in b.says(there, "Synchronized")[2]
+    assert b.says(there, "Ready")[0] == "True", "the VM runs"
+    out_of_sync(there, None)
+    b.settle(there)
+    assert b.says(there, "Synchronized")[0] == "False"
 
 
 # What is reported
