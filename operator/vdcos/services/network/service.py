@@ -49,13 +49,9 @@ class NetworkService:
         allowed = [site for site in seen.sites if tenancy.allows(cr.spec.allowed_namespaces, site.namespace)]
         served = {site.namespace.name for site in allowed if site.users}
         users = tuple(key for key in seen.users if key.namespace in served)
-        stragglers = tuple(
-            site.namespace.name
-            for site in seen.sites
-            if site.guests and site.namespace.name not in served and _ours(cr, site.child)
-        )
+        running = tuple(site.namespace.name for site in seen.sites if site.guests and _ours(cr, site.child))
         going = cr.metadata.deletion_timestamp is not None
-        in_use = bool(users or stragglers)
+        in_use = bool(users or running)
         sites = [self._site(cr, seen, site, site.namespace.name in served, now) for site in seen.sites]
         policy, uplink = _uplink(cr, seen)
         attached = sorted(served if general is None else (s.namespace.name for s in seen.sites if _ours(cr, s.child)))
@@ -75,7 +71,7 @@ class NetworkService:
                 uplink,
                 words.attachments(seen, general, [trouble for _, trouble in sites if trouble], bool(served)),
                 words.in_effect(seen),
-                *((words.deleting(users, stragglers, seen),) if going else ()),
+                *((words.deleting(users, running, seen),) if going else ()),
             ),
             status={"provider": networks.provider_name(cr), **status},
             after=after,

@@ -107,16 +107,14 @@ def in_effect(seen: Seen) -> Condition:
     )
 
 
-def deleting(users: Sequence[Key], stragglers: Sequence[str], seen: Seen) -> Condition:
+def deleting(users: Sequence[Key], running: Sequence[str], seen: Seen) -> Condition:
     if users:
         message = (
             f"Waits for {counts.some(len(users), 'VM')} using the network: {counts.listed(len(users), users)}. "
             "Delete them, or connect them to another network."
         )
-    elif stragglers:
-        message = (
-            f"Waits for VMs that are still running on it in namespaces {counts.listed(len(stragglers), stragglers)}."
-        )
+    elif running:
+        message = f"Waits for VMs that are still running on it in namespaces {counts.listed(len(running), running)}."
     elif seen.blind:
         message = f"Waits until it is known who uses the network: {seen.blind.why}."
     else:
