@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import random
@@ -97,6 +98,9 @@ async def _run(settings: Settings) -> None:
     elector = Elector(settings.namespace, settings.lease, me)
     remaining: Callable[[], float] = (lambda: MOST_SECONDS) if settings.standalone else elector.remaining
     async with Port.open(settings.origin, metrics.failed) as port:
+        # What was imported is never garbage: without its 70,000 objects a full collection takes no 75 ms of the loop.
+        gc.collect()
+        gc.freeze()
         shell = Shell(engine, store, queue, port, remaining, metrics)
         sources = [Reflector(kind, resource, port, store, metrics, shell.wake) for kind, resource in resources.items()]
         metrics.watch(queue, sources, lambda: remaining() > 0, lambda: shell.in_flight, time.monotonic)
