@@ -40,6 +40,7 @@ CRDS, RBAC, SAMPLES = (ROOT / path for path in ("crds", "manifests/rbac", "manif
 PART_OF = "app.kubernetes.io/part-of"
 SAMPLE = "vdcos-samples"
 KINDS = ("Network", "Datastore", "VirtualMachine")
+_SHORT = {"VirtualMachine": "VM"}
 
 _SERVED_SECONDS = 60  # for the API server to serve new definitions
 _STOP_SECONDS = 10.0  # that the operator gets to end by itself
@@ -189,18 +190,19 @@ class Screen:
 
 
 def _drawn(rows: Sequence[Row], seconds: float) -> rich.table.Table:
-    ready = sum(row.ready for row in rows)
-    table = rich.table.Table(box=None, pad_edge=False, caption=f"{ready} of {len(rows)} ready after {seconds:.0f} s")
+    count = sum(row.ready for row in rows)
+    table = rich.table.Table(box=None, pad_edge=False, caption=f"{count} of {len(rows)} ready after {seconds:.0f} s")
     table.caption_justify = "left"
-    for title in ("", "KIND", "NAME", "READY", "REASON", "HOST", "IP", "MESSAGE"):
+    for title in ("KIND", "NAME", "READY", "REASON", "HOST", "IP", "MESSAGE"):
         # Only the message gives way on a narrow terminal: a column that may wrap, with cells that do not.
         table.add_column(title, no_wrap=title != "MESSAGE", header_style="dim")
     for row in rows:
-        mark = rich.text.Text("●", "green" if row.ready else "yellow")
+        ready = rich.text.Text("● yes", "green") if row.ready else rich.text.Text("○ no", "yellow")
         # A machine that is ready says so by its host and address; the words are for those that are not.
         message = rich.text.Text("" if row.ready else row.message, "dim", no_wrap=True, overflow="ellipsis")
-        where = (row.host or "-", row.address or "-")
-        table.add_row(mark, row.kind, row.name, str(row.ready), row.reason, *where, message)
+        table.add_row(
+            _SHORT.get(row.kind, row.kind), row.name, ready, row.reason, row.host or "-", row.address or "-", message
+        )
     return table
 
 

@@ -4,6 +4,7 @@ import argparse
 import io
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -130,6 +131,21 @@ def test_off_a_terminal_only_changes_are_printed(screen: run.Screen, printed: io
         ["VirtualMachine", "shop/web-1", "not", "ready"],
         ["VirtualMachine", "shop/web-1", "ready", "Ready"],
     ]
+
+
+def test_on_a_narrow_terminal_only_the_message_gives_way() -> None:
+    waiting = run.Row("VirtualMachine", "shop/build-gpu", False, "FirstPowerOn", "disk scratch: made where the VM runs")
+    ready = run.Row("VirtualMachine", "shop/db-1", True, "Ready", "", "host-2", "10.200.2.2")
+    printed = io.StringIO()
+    screen = run.Screen(rich.console.Console(file=printed, width=80, force_terminal=True, color_system=None))
+    with screen.table() as show:
+        show([waiting, ready], 7.0)
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", printed.getvalue()).splitlines()
+    row = next(line for line in lines if "build-gpu" in line)
+    assert row.startswith("VM    shop/build-gpu  ○ no   FirstPowerOn  -       -           disk scr")
+    assert row.rstrip().endswith("…")
+    assert any("host-2  10.200.2.2" in line for line in lines)
+    assert any(line.startswith("1 of 2 ready after 7 s") for line in lines)
 
 
 # Convergence
