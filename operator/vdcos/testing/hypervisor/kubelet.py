@@ -91,12 +91,12 @@ def _network_status(pod: Pod, run: Run) -> Write | None:
 
 def _status(host: Host, pod: Pod, run: Run, now: float) -> Write | None:
     """The pod's status as the kubelet would have it, unless the API server has it already."""
-    containers = [_container(pod, c, run, sidecar=False) for c in pod.spec.containers]
-    phase, conditions = _phase(run), _conditions(pod, run, containers)
+    phase, conditions = _phase(run), _conditions(pod, run)
     known = {c["type"]: c for c in pod.status.conditions}
     told = [_gist(c) for c in conditions] == [_gist(known.get(c["type"], {})) for c in conditions]
-    if pod.status.phase == phase and told and _digest(pod.status.container_statuses) == _digest(containers):
+    if pod.status.phase == phase and told and _told(pod.status.container_statuses) == _to_tell(pod, run):
         return None
+    containers = [_container(pod, c, run, sidecar=False) for c in pod.spec.containers]
     for condition in conditions:
         before = known.get(condition["type"], {})
         same = before.get("status") == condition["status"]
@@ -133,17 +133,34 @@ def _gist(condition: Json) -> tuple[Any, ...]:
     return tuple(condition.get(k) or "" for k in ("type", "status", "reason", "message"))
 
 
-def _digest(statuses: list[Json]) -> list[tuple[Any, ...]]:
-    return [(s["name"], s["ready"], s["restartCount"], *s["state"]) for s in statuses]
+def _told(statuses: list[Json]) -> list[tuple[Any, ...]]:
+    """What makes one status of the containers different from another."""
+    return sorted((s["name"], s["ready"], s["restartCount"], *s["state"]) for s in statuses)
 
 
-def _conditions(pod: Pod, run: Run, containers: list[Json]) -> list[Json]:
+def _to_tell(pod: Pod, run: Run) -> list[tuple[Any, ...]]:
+    """The same, of what `_container` would say."""
+    state = _STATES[run.stage]
+    return sorted((c.name, run.stage is Stage.RUNNING, run.restarts, state) for c in pod.spec.containers)
+
+
+_STATES = {
+    Stage.BLOCKED: "waiting",
+    Stage.STARTING: "waiting",
+    Stage.RUNNING: "running",
+    Stage.CRASHED: "terminated",
+    Stage.BACKOFF: "waiting",
+    Stage.FINISHED: "terminated",
+}
+
+
+def _conditions(pod: Pod, run: Run) -> list[Json]:
     """The kubelet's own conditions; `None` removes a reason or message in a strategic merge patch."""
 
     def condition(kind: str, true: bool, reason: str | None = None, message: str | None = None) -> Json:
         return {"type": kind, "status": "True" if true else "False", "reason": reason, "message": message}
 
-    unready = " ".join(c["name"] for c in containers if not c["ready"])
+    unready = "" if run.stage is Stage.RUNNING else " ".join(c.name for c in pod.spec.containers)
     sidecars = [c.name for c in pod.spec.init_containers if c.restart_policy == "Always"]
     completed = "PodCompleted" if run.exit_code == 0 else "PodFailed"
     if run.stage in (Stage.BLOCKED, Stage.STARTING):

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Self
 
 from vdcos.testing.hypervisor.objects import Claim, Pod, Vmi
@@ -14,7 +15,12 @@ from vdcos.testing.hypervisor.objects import Claim, Pod, Vmi
 
 def stamp(at: float) -> str:
     """`at` as Kubernetes writes a metav1.Time: RFC 3339, whole seconds, UTC."""
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _stamp(int(at))
+
+
+@lru_cache(maxsize=1024)
+def _stamp(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def micro_stamp(at: float) -> str:
