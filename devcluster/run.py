@@ -45,7 +45,7 @@ _SHORT = {"VirtualMachine": "VM"}
 _SERVED_SECONDS = 60  # for the API server to serve new definitions
 _STOP_SECONDS = 10.0  # that the operator gets to end by itself
 _GONE_SECONDS = 180  # for samples to be deleted from somebody's cluster
-_LOOK_EVERY = 0.5  # seconds
+_LOOK_EVERY = 1.0  # seconds; a look by kubectl costs a quarter of a second of CPU time
 _LOG_LINES = 12
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
