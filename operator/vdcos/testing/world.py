@@ -37,11 +37,12 @@ class Conflict(Exception):
     """The API server would have refused: wrong uid, a taken name, or fields that belong to somebody else."""
 
 
-def subclasses(kind: type[Object]) -> Iterator[type[Object]]:
+def foreign(kind: type[Object]) -> Iterator[type[Object]]:
+    """The foreign kinds that services read; structs that others made of the same resources are none of theirs."""
     for sub in kind.__subclasses__():
-        if "resource" in vars(sub):
+        if "resource" in vars(sub) and sub.__module__.startswith("vdcos.core.foreign."):
             yield sub
-        yield from subclasses(sub)
+        yield from foreign(sub)
 
 
 class World:
@@ -50,7 +51,7 @@ class World:
     def __init__(self, *manifests: Mapping[str, Any]) -> None:
         self._trees: dict[Resource, dict[Key, Tree]] = {}
         self._applied: dict[tuple[Resource, Key], Tree] = {}
-        self._kinds: dict[Resource, type[Any]] = {**{kind.resource: kind for kind in subclasses(Object)}, **OWN}
+        self._kinds: dict[Resource, type[Any]] = {**{kind.resource: kind for kind in foreign(Object)}, **OWN}
         self._missing: dict[type[Any], Unreadable] = {}
         self._counter = itertools.count(1)
         self.now = START
