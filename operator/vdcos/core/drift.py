@@ -1,8 +1,9 @@
 """Drift: a field that we want does not hold in the live object."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+import msgspec
 
 from vdcos.core import ownership, quantity
 from vdcos.core.plan import Manifest
@@ -39,7 +40,7 @@ def drift(wanted: Any, live: Any, path: str = "") -> Iterator[str]:
 
 def stamped(manifest: Manifest) -> dict[str, Any]:
     """The manifest with the annotation that holds its own digest (``ownership.APPLIED``)."""
-    mark = ownership.digest(json.dumps(manifest, sort_keys=True, separators=(",", ":")), 16)
+    mark = ownership.digest(msgspec.json.encode(manifest, order="deterministic").decode(), 16)
     meta = dict(manifest["metadata"])
     meta["annotations"] = {**meta.get("annotations", {}), ownership.APPLIED: mark}
     return {**manifest, "metadata": meta}
