@@ -1,8 +1,8 @@
 """Reflectors against every way in which a watch goes wrong."""
 
 import asyncio
-import dataclasses
 import contextlib
+import dataclasses
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
