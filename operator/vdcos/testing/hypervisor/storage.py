@@ -265,22 +265,17 @@ class _Turn:
 
     def grow(self, claim: Claim, volume_class: StorageClass) -> None:
         """Expand the volume, then (on the node, if it has a file system) what is in it."""
-        self.settle(claim)
         wanted = to_bytes(claim.spec.resources.requests.get("storage", 0))
         volume = self.storage.volumes.get(claim.spec.volume_name)
-        if wanted <= to_bytes(claim.status.capacity.get("storage", 0)) or volume is None:
-            return
-        mode = volume_class.parameters.get("expand", "online")
         used = any(claim.key in claims for claims in self.storage.users.values())
-        if mode == "none" or (mode == "offline" and used):
-            why = "does not support expansion" if mode == "none" else "cannot be expanded while it is in use"
+        if wanted <= to_bytes(claim.status.capacity.get("storage", 0)) or volume is None:
+            self.settle(claim)
+            return
+        if why := self.too_big(volume_class, volume, wanted, used=used):
             resizer = f'resize volume "{volume.metadata.name}" by resizer "{volume_class.provisioner}"'
-            failed = f"{resizer} failed: the volume {why}"
-            self.wait(claim, failed, "VolumeResizeFailed")
+            self.wait(claim, f"{resizer} failed: {why}", "VolumeResizeFailed")
             return
-        if why := self.full(volume_class, volume.metadata.name, wanted):
-            self.wait(claim, f'resize volume "{volume.metadata.name}" failed: {why}', "VolumeResizeFailed")
-            return
+        self.settle(claim)
         if not self.passed(f"grow/{claim.uid}/{wanted}", claim.key):
             return
         request = claim.spec.resources.requests["storage"]
@@ -294,6 +289,16 @@ class _Turn:
                 self.status(claim, {"conditions": [*_kept(claim), pending]})
         else:
             self.status(claim, {"capacity": {"storage": request}, "conditions": _kept(claim)})
+
+    def too_big(self, volume_class: StorageClass, volume: PersistentVolume, size: int, *, used: bool) -> str:
+        """Why a volume cannot have `size` bytes, or nothing."""
+        match volume_class.parameters.get("expand", "online"):
+            case "none":
+                return "the volume does not support expansion"
+            case "offline" if used:
+                return "the volume cannot be expanded while it is in use"
+            case _:
+                return self.full(volume_class, volume.metadata.name, size)
 
     def status(self, claim: Claim, status: Json) -> None:
         ref = Ref("persistentvolumeclaims", claim.metadata.name, claim.metadata.namespace)
