@@ -40,7 +40,7 @@ KINDS: typing.Final[dict[str, type[VirtualMachine] | type[Network] | type[Datast
 ALLOWED_DEVICES: typing.Final = f"{GROUP}/allowed-devices"
 """Annotation of a Namespace: the resource names its VMs may use as devices, separated by commas; "*" allows all."""
 
-Kind = typing.TypeVar("Kind", VirtualMachine, Network, Datastore)
+Kind = typing.TypeVar("Kind", bound=Resource)
 
 
 class InvalidObject(ValueError):
