@@ -12,7 +12,7 @@ import pydantic
 
 from vdcos.api.datastore import Datastore
 from vdcos.api.network import Network
-from vdcos.api.schema import API_VERSION, GROUP, VERSION
+from vdcos.api.schema import API_VERSION, GROUP, VERSION, Model
 from vdcos.api.virtualmachine import VirtualMachine
 
 __all__ = [
@@ -40,7 +40,7 @@ KINDS: typing.Final[dict[str, type[VirtualMachine] | type[Network] | type[Datast
 ALLOWED_DEVICES: typing.Final = f"{GROUP}/allowed-devices"
 """Annotation of a Namespace: the resource names its VMs may use as devices, separated by commas; "*" allows all."""
 
-Kind = typing.TypeVar("Kind", bound=Resource)
+Kind = typing.TypeVar("Kind", bound=Model)
 
 
 class InvalidObject(ValueError):
