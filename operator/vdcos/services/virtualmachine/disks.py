@@ -65,7 +65,7 @@ class Look:
 
     @cached_property
     def recorded(self) -> int:
-        """Bytes that a disk that exists has: as declared when it was created or last grew, else what its claim requests."""
+        """Bytes of a disk that exists: as declared when it was created or last grew, else what its claim requests."""
         grown = disks.grown_to(self.claim.metadata) if self.claim else 0
         created = max(disks.requested(held.metadata) for held in self.held)
         return grown or created or (disks.claimed(self.claim) if self.claim else 0)
