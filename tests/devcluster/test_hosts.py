@@ -114,6 +114,48 @@ def test_a_nic_on_a_bridge_needs_the_bridge_on_the_host(tenant: Tenant) -> None:
     eventually(reported)
 
 
+def test_a_nic_that_is_added_comes_with_a_migration_and_leaves_without_one(tenant: Tenant) -> None:
+    config = json.dumps({"cniVersion": "0.3.1", "name": "lan", "type": "bridge", "bridge": "br10"})
+    tenant.apply("NetworkAttachmentDefinition", "k8s.cni.cncf.io/v1", "lan", {"config": config})
+    tenant.vm("vm")
+    first = tenant.ready("vm")["status"]["nodeName"]
+
+    def patch(op: str, path: str, value: Any) -> dict[str, Any]:
+        return {"op": op, "path": f"/spec/template/spec/{path}", "value": value}
+
+    def nics() -> list[str]:
+        return [i["name"] for i in tenant.get("vmi", "vm")["status"]["interfaces"] if "domain" in i["infoSource"]]
+
+    interfaces = "domain/devices/interfaces"
+    network = {"name": "lan", "multus": {"networkName": "lan"}}
+    added = [patch("add", "networks/-", network), patch("add", f"{interfaces}/-", {"name": "lan", "bridge": {}})]
+    change = ("-n", tenant.namespace, "patch", "vm", "vm", "--type=json", "-p")
+    tenant.cluster.kubectl(*change, json.dumps(added))
+    eventually(lambda: nics() == ["default", "lan"], LONG)
+    assert tenant.get("vmi", "vm")["status"]["nodeName"] != first
+    tenant.cluster.kubectl(*change, json.dumps([patch("add", f"{interfaces}/1/state", "absent")]))
+    eventually(lambda: nics() == ["default"], LONG)
+
+
+def test_a_volume_moves_to_another_datastore_while_the_vm_runs(tenant: Tenant) -> None:
+    tenant.disk("root", storage_class="file-rwo")
+    tenant.vm("vm", disk="root")
+    tenant.ready("vm")
+    tenant.disk("moved", storage_class="nfs-rwx")
+    change = [
+        {"op": "add", "path": "/spec/updateVolumesStrategy", "value": "Migration"},
+        {"op": "replace", "path": "/spec/template/spec/volumes/0/dataVolume/name", "value": "moved"},
+    ]
+    tenant.cluster.kubectl("-n", tenant.namespace, "patch", "vm", "vm", "--type=json", "-p", json.dumps(change))
+
+    def claim() -> str:
+        return str(tenant.get("vmi", "vm")["status"]["volumeStatus"][0]["persistentVolumeClaimInfo"]["claimName"])
+
+    eventually(lambda: claim() == "moved" and not tenant.condition("vmi", "vm", "VolumesChange"), LONG)
+    uid = tenant.get("pvc", "moved")["metadata"]["uid"]
+    assert [i["disks"] for i in tenant.running("vm")] == [[uid]]
+
+
 def test_a_passed_through_device_binds_a_vm_to_a_host_that_has_it(tenant: Tenant) -> None:
     tenant.vm("vm", devices={"hostDevices": [{"name": "disk", "deviceName": "vdcos.dev/nvme"}]})
     assert tenant.ready("vm")["status"]["nodeName"] in ("host-1", "host-2")

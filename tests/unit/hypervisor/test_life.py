@@ -142,6 +142,46 @@ def test_the_agent_comes_and_goes(toy: Toy) -> None:
     assert any(c["type"] == "AgentConnected" for c in toy.of(VMI)[0]["status"]["conditions"])
 
 
+def test_a_volume_is_plugged_in_and_out_in_steps_and_the_ledger_knows_when(toy: Toy) -> None:
+    running(toy)
+    vmi = toy.of(VMI)[0]
+    vmi["spec"]["volumes"].append(
+        {"name": "data", "persistentVolumeClaim": {"claimName": "more", "hotpluggable": True}}
+    )
+    vmi["spec"]["domain"]["devices"]["disks"].append({"name": "data", "disk": {"bus": "scsi"}})
+    plug = {"name": "data", "phase": "AttachedToNode", "target": "", "hotplugVolume": {"attachPodUID": "hp"}}
+    vmi["status"]["volumeStatus"].append(plug | {"persistentVolumeClaimInfo": {"accessModes": ["ReadWriteMany"]}})
+    toy.writes.clear()
+    toy.put(VMI, vmi)
+    toy.advance(5)
+    volumes = [op["value"][0] for _, _, w in toy.writes for op in w.body if "volumeStatus" in str(op)]
+    told = [v["phase"] for v in volumes if v["name"] == "data"]
+    assert list(dict.fromkeys(told)) == ["AttachedToNode", "MountedToPod", "Ready"]
+    assert toy.of(VMI)[0]["status"]["volumeStatus"][0]["target"] == "sda"
+    assert [sorted(i.disks) for i in toy.history()] == [["disk-a"], ["disk-a", "disk-more"]]
+
+    vmi = toy.of(VMI)[0]
+    vmi["spec"]["volumes"].pop()
+    vmi["spec"]["domain"]["devices"]["disks"].pop()
+    toy.put(VMI, vmi)
+    toy.advance(5)
+    status = toy.of(VMI)[0]["status"]["volumeStatus"][0]
+    assert (status["phase"], status["target"]) == ("UnMountedFromPod", ""), "absent would be refused"
+    assert sorted(toy.history()[-1].disks) == ["disk-a"]
+
+
+def test_a_nic_that_is_added_is_not_there_before_a_migration(toy: Toy) -> None:
+    running(toy)
+    vmi = toy.of(VMI)[0]
+    vmi["spec"]["domain"]["devices"]["interfaces"].append({"name": "lan", "bridge": {}})
+    toy.put(VMI, vmi)
+    toy.advance(5)
+    assert [i["name"] for i in toy.of(VMI)[0]["status"]["interfaces"]] == ["default"]
+    toy.migrate("a")
+    toy.advance(30)
+    assert [i["name"] for i in toy.of(VMI)[0]["status"]["interfaces"]] == ["default", "lan"]
+
+
 def test_a_slow_start_only_delays_the_boot(toy: Toy) -> None:
     for host in toy.hosts:
         toy.tell(host, SetFault(Fault.SLOW_START, "", 60))

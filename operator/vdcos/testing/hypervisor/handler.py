@@ -235,6 +235,10 @@ def _interfaces(host: Host, vmi: Vmi, process: Process) -> list[Json]:
         old = before.get(interface.name, {})
         if interface.state == "absent":
             continue
+        if interface.name not in process.nics:
+            if "multus-status" in old.get("infoSource", ""):
+                found.append({k: v for k, v in old.items() if k in ("name", "podInterfaceName", "infoSource")})
+            continue
         sources = ["domain"]
         own = interface.mac_address or old.get("mac") or mac(vmi, interface.name)
         status: Json = {"name": interface.name, "mac": own}

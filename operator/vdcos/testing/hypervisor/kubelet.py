@@ -60,7 +60,7 @@ def write(host: Host, seen: PodSeen, now: float) -> Write | None:
         return None
     if run.stage is Stage.FINISHED and pod.deleting and not pod.status.start_time:
         return delete(pod)
-    if run.stage is Stage.RUNNING and (write := _network_status(pod, run)):
+    if run.stage is Stage.RUNNING and pod.status.phase == "Pending" and (write := _network_status(pod, run)):
         return write
     return _status(host, pod, run, now)
 

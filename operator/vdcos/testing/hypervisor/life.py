@@ -354,6 +354,7 @@ def _spawn(turn: _Turn, seen: VmiSeen) -> None:
             process, life=Life.RUNNING, agent=vmi.condition("AgentConnected") is not None,
             paused=str(pause.get("reason", "")), plugged=hotplug[0], attached=hotplug[1],
             disks=_disks(seen, hotplug[0]),
+            nics=frozenset(i["name"] for i in vmi.status.interfaces or [] if "domain" in i.get("infoSource", "")),
         )  # fmt: skip
         turn.put(adopted, Happening.STARTED, "adopted")
         return
@@ -383,6 +384,7 @@ def _new_process(seen: VmiSeen, launcher: Pod, now: float) -> Process:
         name=vmi.metadata.name,
         pod=launcher.uid,
         disks=_disks(seen, frozenset()),
+        nics=frozenset(i.name for i in vmi.spec.domain.devices.interfaces),
         life=Life.BOOTING,
         since=now,
         paused=USER_PAUSE if vmi.spec.start_strategy == "Paused" else "",

@@ -411,6 +411,8 @@ class Process:
     name: str
     pod: str
     disks: frozenset[str]
+    nics: frozenset[str]
+    """The interfaces that the guest has. One that is added later comes with the next process: by migration."""
     life: Life
     since: float
     paused: str = ""
