@@ -5,7 +5,7 @@ from vdcos.testing.hypervisor.kubelet import host_address
 from vdcos.testing.hypervisor.objects import Json
 from vdcos.testing.hypervisor.values import Fault, Host, Ref, Verb, Write, micro_stamp, stamp
 
-CSI_DRIVERS = ("block.csi.vdcos.dev", "file.csi.vdcos.dev", "nfs.csi.vdcos.dev")
+CSI_DRIVERS = tuple(f"{kind}.csi.vdcos.dev" for kind in ("block", "file", "nfs", "small"))
 VENDOR = "AMD"
 HOST_MODEL = "EPYC"
 CPU_MODELS = ("EPYC", "EPYC-IBPB", "EPYC-Rome", "EPYC-Milan", "Opteron_G3", "Nehalem", "Westmere", "Penryn", "qemu64")
