@@ -145,7 +145,7 @@ def settled(probe: Callable[[], Any]) -> None:
         before, last[0] = last[0], now
         return now == before
 
-    eventually(same, LONG, every=1.5)
+    eventually(same, LONG, every=1.0)
 
 
 def test_start_and_stop(vms: Vms) -> None:

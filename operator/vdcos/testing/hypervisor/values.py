@@ -311,7 +311,6 @@ class Timings:
     migration_prepare: float = 0.5
     migration_detect: float = 0.6
     migration_copy: float = 1.2
-    gate_sync: float = 1.5
     hotplug: float = 0.05
     container_stop: float = 0.5
     import_: float = 2.0
@@ -321,14 +320,15 @@ class Timings:
     handler_start: float = 15.0
     device_plugins: float = 0.5
     provision: float = 0.5
-    # The following keep real time whatever the scale, because real controllers measure them.
+    # The following keep real time whatever the scale, because real controllers measure them, or must not miss them.
+    gate_sync: float = 1.5
     lease: float = 3.0
     heartbeat: float = 30.0
     node_status: float = 60.0
 
     def scaled(self, scale: float) -> Self:
-        """All durations times `scale` (0 = at once), except the periods that real controllers watch."""
-        real = ("lease", "heartbeat", "node_status")
+        """All durations times `scale` (0 = at once), except those that real controllers watch."""
+        real = ("gate_sync", "lease", "heartbeat", "node_status")
         return replace(self, **{f.name: getattr(self, f.name) * scale for f in fields(self) if f.name not in real})
 
 
