@@ -12,6 +12,7 @@ import psutil
 import yaml
 
 from devcluster.cluster import Cluster
+from devcluster.processes import die_with_parent
 
 ROOT = Path(__file__).parents[2]
 NAMESPACE = "vdcos-system"
@@ -64,7 +65,12 @@ class Replica:
         ]
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *command, "--listen", "127.0.0.1:0", *self._options, stdout=log, stderr=log, start_new_session=True
+                *command,
+                *("--listen", "127.0.0.1:0"),
+                *self._options,
+                stdout=log,
+                stderr=log,
+                preexec_fn=die_with_parent(),
             )
 
     @property

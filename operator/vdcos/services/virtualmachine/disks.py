@@ -306,7 +306,7 @@ def _failed(look: Look, decision: Decision) -> Decision | None:
         return replace(
             decision,
             reason="ImportFailed",
-            message=_words(look.volume) or f"DataVolume is {status.phase}",
+            message=trouble(look.volume) or f"DataVolume is {status.phase}",
             phase="Failed",
         )
     return None
@@ -327,14 +327,12 @@ def _filling(look: Look, decision: Decision) -> Decision | None:
     status = look.volume.status
     if status.phase == "Succeeded":
         return None
-    words = _words(look.volume)
+    words = trouble(look.volume)
     if look.disk.source.choice == "blank" or not status.phase.endswith("InProgress"):
         message = words or "storage is being provisioned"
         return replace(decision, reason="Provisioning", message=message, phase="Pending")
-    done = status.progress.partition(".")[0].rstrip("%")
-    tens = f"{int(done) // 10 * 10}%" if done.isascii() and done.isdigit() else ""
     message = words or "the source is being copied"
-    return replace(decision, reason="Importing", message=message, phase="Importing", progress=tens)
+    return replace(decision, reason="Importing", message=message, phase="Importing", progress=progress(look.volume))
 
 
 def _elsewhere(look: Look, decision: Decision) -> Decision | None:
@@ -401,7 +399,13 @@ def _expanding(look: Look, decision: Decision) -> Decision | None:
 STAGES: tuple[Stage, ...] = (_failed, _waiting, _filling, _elsewhere, _too_small, _growing, _expanding)
 
 
-def _words(volume: DataVolume) -> str:
+def progress(volume: DataVolume) -> str:
+    """How much has been copied, in steps of ten per cent ("30%"), or "" where CDI does not say."""
+    done = volume.status.progress.partition(".")[0].rstrip("%")
+    return f"{int(done) // 10 * 10}%" if done.isascii() and done.isdigit() else ""
+
+
+def trouble(volume: DataVolume) -> str:
     """What CDI says about a DataVolume that is in trouble, or "". What it says on the way changes too often."""
     for kind in ("Running", "Bound"):
         condition = volume.status.condition(kind)

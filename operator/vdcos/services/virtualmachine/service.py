@@ -3,21 +3,27 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import msgspec
+
 from vdcos import api
-from vdcos.core import disks, kinds
+from vdcos.core import disks, kinds, ownership
 from vdcos.core.foreign import kubevirt
 from vdcos.core.foreign.cdi import Cdi, DataVolume
 from vdcos.core.foreign.kubernetes import FailedMount, Namespace, PersistentVolumeClaim, StorageClass
 from vdcos.core.foreign.kubevirt import KubeVirt, VirtualMachineInstance
 from vdcos.core.foreign.multus import NetworkAttachmentDefinition
 from vdcos.core.foreign.snapshots import VolumeSnapshot
-from vdcos.core.objects import Index, Key
+from vdcos.core.objects import Index, Key, Meta
 from vdcos.core.plan import Instant, Plan
 from vdcos.core.service import Watch, Write
 from vdcos.core.snapshot import Snapshot
 from vdcos.providers.networks import Providers
+from vdcos.services.virtualmachine import disks as vm_disks
 from vdcos.services.virtualmachine import observe, plan
 from vdcos.services.virtualmachine.observe import DEPENDENTS, Seen
+
+PATIENCE = 0.3
+"""Seconds that a look may wait: KubeVirt and CDI change a child several times in a row, and one look sees it all."""
 
 Keys = Callable[[Any, Snapshot], Iterable[Key]]
 
@@ -66,6 +72,21 @@ def _declared(held: Any) -> tuple[Any, ...]:
     return held.metadata.uid, held.metadata.generation, held.metadata.deletion_timestamp
 
 
+def _ours(meta: Meta) -> Meta:
+    """Metadata without what CDI and the binder note for themselves in annotations."""
+    ours = {name: value for name, value in (meta.annotations or {}).items() if name.startswith(ownership.GROUP)}
+    return msgspec.structs.replace(meta, annotations=ours, resource_version="")
+
+
+def _claim(held: PersistentVolumeClaim) -> Any:
+    return msgspec.structs.replace(held, metadata=_ours(held.metadata))
+
+
+def _volume(held: DataVolume) -> tuple[Any, ...]:
+    """How far it is; what CDI says on the way changes many times a second and is not told."""
+    return _ours(held.metadata), held.status.phase, vm_disks.progress(held), vm_disks.trouble(held)
+
+
 def _exists(held: Any) -> tuple[Any, ...]:
     return held.metadata.uid, held.metadata.deletion_timestamp
 
@@ -79,10 +100,10 @@ class VirtualMachineService:
     needed = plan.NEEDED
 
     watches: tuple[Watch[Any], ...] = (
-        Watch(kubevirt.VirtualMachine, _same_key),
-        Watch(VirtualMachineInstance, _same_key),
-        Watch(DataVolume, _disk),
-        Watch(PersistentVolumeClaim, _disk),
+        Watch(kubevirt.VirtualMachine, _same_key, patience=PATIENCE),
+        Watch(VirtualMachineInstance, _same_key, patience=PATIENCE),
+        Watch(DataVolume, _disk, _volume, PATIENCE),
+        Watch(PersistentVolumeClaim, _disk, _claim, PATIENCE),
         Watch(VolumeSnapshot, _dependents("VolumeSnapshot"), _exists),
         Watch(api.Datastore, _dependents("Datastore"), _declared),
         Watch(api.Network, _dependents("Network"), _declared),
