@@ -99,6 +99,7 @@ class Toy:
                 self._events.append((name, Undelivered(message)) if lost else (to, message.event))
         if outcome.lists:
             self._events.append((name, self._up(name)))
+            self.later(0.01, self._control)  # a host is back: what fitted nowhere may fit now
 
     def _up(self, name: str) -> Up:
         pods = tuple(s for s in map(self._pod_seen, self.of(POD)) if s.pod.spec.node_name == name)
