@@ -58,6 +58,7 @@ class Toy:
         self._running = False
         for name in self.hosts:
             self.tell(name, Up())
+        self._try_again()
 
     # --- time -------------------------------------------------------------------------------------------------------
 
@@ -99,7 +100,6 @@ class Toy:
                 self._events.append((name, Undelivered(message)) if lost else (to, message.event))
         if outcome.lists:
             self._events.append((name, self._up(name)))
-            self.later(0.01, self._control)  # a host is back: what fitted nowhere may fit now
 
     def _up(self, name: str) -> Up:
         pods = tuple(s for s in map(self._pod_seen, self.of(POD)) if s.pod.spec.node_name == name)
@@ -225,6 +225,11 @@ class Toy:
     def _control(self) -> None:
         for vm, wanted in self.wanted.items():
             self._control_vm(vm, wanted)
+
+    def _try_again(self) -> None:
+        """What fitted nowhere may fit now, as the scheduler finds out by and by."""
+        self._control()
+        self.later(5.0, self._try_again)
 
     def _control_vm(self, vm: str, wanted: bool) -> None:
         vmi = self.get(VMI, vm)
