@@ -9,6 +9,7 @@ import http.client
 import itertools
 import json
 import re
+import socket
 import ssl
 import threading
 import urllib.parse
@@ -109,12 +110,16 @@ class Recorder:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for connection, thread in self._connections:
+        for connection, response, thread in self._connections:
             if connection.sock is not None:
-                connection.sock.shutdown(2)
+                connection.sock.shutdown(socket.SHUT_RDWR)
             thread.join(10)
+            response.close()
+            connection.close()
 
-    def _watch(self, name: str, path: str) -> tuple[http.client.HTTPSConnection, threading.Thread]:
+    def _watch(
+        self, name: str, path: str
+    ) -> tuple[http.client.HTTPSConnection, http.client.HTTPResponse, threading.Thread]:
         """List for the state before, then follow. Returns once the state before is known."""
         server = urllib.parse.urlsplit(self.cluster.server)
         tls = ssl.create_default_context(cafile=str(self.cluster.ca))
@@ -131,7 +136,7 @@ class Recorder:
         response = connection.getresponse()
         thread = threading.Thread(target=self._follow, args=(name, response), daemon=True)
         thread.start()
-        return connection, thread
+        return connection, response, thread
 
     def _follow(self, name: str, response: http.client.HTTPResponse) -> None:
         for line in _lines(response):
