@@ -189,7 +189,7 @@ def test_more_cpu_and_memory_arrive_while_it_runs(shop: Shop) -> None:
 
     def arrived() -> bool:
         status = shop.instance("web-1")["status"]
-        return (
+        return bool(
             status.get("currentCPUTopology", {}).get("sockets") == 3
             and status.get("memory", {}).get("guestCurrent") == "6Gi"
         )
@@ -272,7 +272,13 @@ def test_a_cable_is_pulled_while_it_runs(shop: Shop) -> None:
 
 def test_what_needs_a_restart_says_so_and_arrives_with_the_next_power_on(shop: Shop) -> None:
     shop.patch("web-2", {"cpu": {"cores": 2}})
-    vm = eventually(lambda: (seen := shop.vm("web-2"))["status"]["restartRequired"] and seen, LIVE)
+
+    def waiting() -> Object:
+        vm = shop.vm("web-2")
+        assert vm["status"]["restartRequired"]
+        return vm
+
+    vm = eventually(waiting, LIVE)
     told = condition(vm, "RestartRequired")
     assert told["status"] == "True"
     assert "cores" in told["message"]
@@ -290,7 +296,13 @@ def test_what_needs_a_restart_says_so_and_arrives_with_the_next_power_on(shop: S
 
 def test_a_missing_network_is_a_condition_until_it_is_there(shop: Shop) -> None:
     shop.edit("staging", {"op": "add", "path": "/spec/nics/-", "value": {"name": "third", "network": "not-yet"}})
-    vm = eventually(lambda: condition(seen := shop.vm("staging"), "NetworkReady").get("status") == "False" and seen)
+
+    def lacking() -> Object:
+        vm = shop.vm("staging")
+        assert condition(vm, "NetworkReady").get("status") == "False"
+        return vm
+
+    vm = eventually(lacking)
     assert condition(vm, "NetworkReady")["reason"] == "NetworkMissing"
     assert condition(vm, "Ready")["status"] == "False"
     network = {
@@ -317,7 +329,13 @@ def test_a_datastore_in_maintenance_takes_no_new_disk(shop: Shop) -> None:
     shop.edit(
         "staging", {"op": "add", "path": "/spec/disks/-", "value": {"name": "more", "size": "1Gi", "datastore": "bulk"}}
     )
-    vm = eventually(lambda: condition(seen := shop.vm("staging"), "StorageReady").get("status") == "False" and seen)
+
+    def lacking() -> Object:
+        vm = shop.vm("staging")
+        assert condition(vm, "StorageReady").get("status") == "False"
+        return vm
+
+    vm = eventually(lacking)
     assert condition(vm, "StorageReady")["reason"] == "DatastoreInMaintenance"
     kubectl("patch", "vdcds", "bulk", "--type=merge", "-p", '{"spec": {"maintenance": false}}')
     eventually(lambda: disk(shop.settled("staging"), "more").get("phase") == "Ready", LIVE)
@@ -396,7 +414,7 @@ def test_a_second_manager_and_the_operator_do_not_fight(shop: Shop) -> None:
 
 def test_two_managers_can_own_different_fields(shop: Shop) -> None:
     """One has the VM, another only its power state; a third who claims the same field is told whose it is."""
-    power = {
+    power: Object = {
         "apiVersion": "vdcos.dev/v1alpha1",
         "kind": "VirtualMachine",
         "metadata": {"name": "vault", "namespace": NAMESPACE},

@@ -27,7 +27,7 @@ allowed = st.one_of(
     st.sets(spaces, min_size=1).map(lambda names: {"from": "Names", "names": sorted(names)}),
     st.just({"from": "Selector", "selector": {"matchLabels": {"net": "yes"}}}),
 )
-kinds = st.sampled_from(
+kinds: st.SearchStrategy[Tree] = st.sampled_from(
     [
         {"pod": {}},
         {"bridge": {"name": "br10"}},

@@ -25,7 +25,7 @@ values = st.recursive(
     ),
     max_leaves=8,
 )
-bindings = values | words.map(lambda kind: {kind: {}}) | st.just({"binding": {"name": "acme"}})
+bindings: st.SearchStrategy[Any] = values | words.map(lambda kind: {kind: {}}) | st.just({"binding": {"name": "acme"}})
 configs = values | st.fixed_dictionaries({"type": st.just("acme")}, optional={"plugins": values, "vlan": values})
 answers = values | st.builds(Wiring, bindings, configs, values | st.just("a.b/c"), st.booleans())
 

@@ -215,7 +215,7 @@ def answers(*, without: str = "", kubevirt: dict[str, Any] = KUBEVIRT) -> dict[s
     }
 
 
-class Somebodys(Kubectl):
+class Somebodys(Kubectl, existing.Existing):
     context = "production"
     server = "https://prod.example:6443"
 

@@ -12,7 +12,8 @@ from vdcos.providers import networks
 from vdcos.providers.networks import Attachment, Definition, Problem, Refused, Request, Wiring
 from vdcos.testing import builders
 
-BRIDGED, ON_POD = {"bridge": {}}, {"masquerade": {}}
+BRIDGED: dict[str, Any] = {"bridge": {}}
+ON_POD: dict[str, Any] = {"masquerade": {}}
 
 
 def network(**spec: Any) -> api.Network:

@@ -21,12 +21,12 @@ BOXES = Resource("example.com", "v1", "boxes", "Box")
 QUICK = Timing(silence=0.3, brief=0.02, first_pause=0.01, longest_pause=0.05, absent_pause=0.05, disbelief=0.5)
 
 
-class Box(Object):
+class Box(Object, frozen=True):
     resource = BOXES
     size: int = 0
 
 
-class Narrow(Object):
+class Narrow(Object, frozen=True):
     resource = BOXES
     label_selector = "shape=round"
     field_selector = "metadata.name=a"

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.looptime
 BOXES = Resource("example.com", "v1", "boxes", "Box")
 
 
-class Box(Object):
+class Box(Object, frozen=True):
     resource = BOXES
 
 
@@ -174,7 +174,7 @@ async def test_leadership_that_ends_before_a_write_ends_the_conversation_and_kee
 
 
 def two_writes(w: World) -> Callable[[Item], Conversation]:
-    def reconcile(item: Item) -> Iterator[Request]:
+    def reconcile(item: Item) -> Conversation:
         try:
             for _ in range(2):
                 yield Request("boxes", "patch", BOXES, item.key, "PATCH", "/x", b"{}")
@@ -183,7 +183,7 @@ def two_writes(w: World) -> Callable[[Item], Conversation]:
             raise
         return Outcome("done")
 
-    return reconcile  # type: ignore[return-value]
+    return reconcile
 
 
 async def test_many_at_a_time_but_not_too_many() -> None:
@@ -226,7 +226,7 @@ async def test_what_an_outcome_means_for_the_next_look(outcome: Outcome, pauses:
         ends: list[float] = []
         starts: list[float] = []
         loop = asyncio.get_running_loop()
-        plain = w.engine.reconcile
+        plain: Callable[[Item], Conversation] = w.engine.reconcile
 
         def reconcile(item: Item) -> Conversation:
             starts.append(loop.time())

@@ -112,7 +112,7 @@ def test_capabilities(reason: str, manifests: list[dict[str, Any]], want: dict[s
     assert {name: found.get(name) for name in want} == want
 
 
-READY: list[tuple[str, dict[str, str], list[dict[str, Any]], str, tuple[str, str]]] = [
+READY: list[tuple[str, dict[str, Any], list[dict[str, Any]], str, tuple[str, str]]] = [
     ("declared", {"volumeMode": "Block", "accessMode": RWO}, [CLASS], "ModesKnown", ("True", "Declared")),
     ("profiled", {}, [CLASS, PROFILE], "ModesKnown", ("True", "Profiled")),
     ("no profile", {}, [CLASS], "ModesKnown", ("False", "ProfileIncomplete")),
@@ -137,7 +137,7 @@ READY: list[tuple[str, dict[str, str], list[dict[str, Any]], str, tuple[str, str
 
 @pytest.mark.parametrize("reason, spec, manifests, condition, want", READY, ids=[case[0] for case in READY])
 def test_what_is_missing(
-    reason: str, spec: dict[str, str], manifests: list[dict[str, Any]], condition: str, want: tuple[str, str]
+    reason: str, spec: dict[str, Any], manifests: list[dict[str, Any]], condition: str, want: tuple[str, str]
 ) -> None:
     there = World(builders.datastore("gold", **spec), *manifests)
     found = settle(there)[condition]

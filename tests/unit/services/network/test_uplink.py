@@ -27,7 +27,8 @@ def settle(given: World) -> Condition:
 
 def bonded(given: dict[str, Any]) -> str:
     """The name of the bond below a bridge."""
-    return next(found["name"] for found in given["interfaces"] if found["type"] == "bond")
+    name: str = next(found["name"] for found in given["interfaces"] if found["type"] == "bond")
+    return name
 
 
 STATES: list[tuple[str, dict[str, Any], list[dict[str, Any]]]] = [
@@ -106,7 +107,7 @@ def test_desired_state(reason: str, spec: dict[str, Any], interfaces: list[dict[
 
 
 def test_ovn_is_told_which_bridge_carries_its_physical_network() -> None:
-    spec = {"ovn": LOCALNET, "uplink": {**ONE, "bridge": "br-ex"}}
+    spec: dict[str, Any] = {"ovn": LOCALNET, "uplink": {**ONE, "bridge": "br-ex"}}
     parsed = api.parse(api.Network, builders.network("red", **spec)).spec
     assert parsed.uplink is not None
     assert desired_state(parsed, parsed.uplink) == {
@@ -123,7 +124,7 @@ def test_ovn_is_told_which_bridge_carries_its_physical_network() -> None:
 
 
 def test_the_kernel_balances_by_sender_without_the_switchs_help() -> None:
-    spec = {"bridge": {"name": "br10"}, "uplink": {**TWO, "bondMode": "balance-slb"}}
+    spec: dict[str, Any] = {"bridge": {"name": "br10"}, "uplink": {**TWO, "bondMode": "balance-slb"}}
     parsed = api.parse(api.Network, builders.network("red", **spec)).spec
     assert parsed.uplink is not None
     [bond, bridge] = desired_state(parsed, parsed.uplink)["interfaces"]
@@ -138,7 +139,7 @@ def test_the_kernel_balances_by_sender_without_the_switchs_help() -> None:
 def test_two_networks_of_a_bridge_say_the_same_of_it() -> None:
     states = []
     for vlan in (7, 8):
-        spec = {"bridge": {"name": "a-long-bridge-0", "vlan": vlan}, "uplink": TWO}
+        spec: dict[str, Any] = {"bridge": {"name": "a-long-bridge-0", "vlan": vlan}, "uplink": TWO}
         parsed = api.parse(api.Network, builders.network(f"v{vlan}", **spec)).spec
         assert parsed.uplink is not None
         states.append(desired_state(parsed, parsed.uplink))
