@@ -5,6 +5,7 @@ import dataclasses
 import logging
 import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -221,7 +222,7 @@ class Simulator:
         for timer in outcome.timers:
             self._set(timer, self._step_storage)
 
-    def _set(self, timer: Timer, fire: Any) -> None:
+    def _set(self, timer: Timer, fire: Callable[[Due], None]) -> None:
         asyncio.get_running_loop().call_later(max(0.0, timer.at - time.time()), fire, timer.due)
 
     def _note(self, entry: Entry) -> None:
