@@ -28,6 +28,10 @@ ROUNDS = 6
 # What the API server says, with 422, of a JSON patch that does not apply (a test failed); of a bad result it says more.
 PATCH_TEST_FAILED = "the server rejected our request due to an error in our request"
 
+# Seconds after which a refused request is tried again although nobody changed the object: the cause may have been a
+# feature gate or a policy of the cluster.
+REFUSAL_STANDS = 300.0
+
 # Failures in a row after which a back-off is worth telling the user about: about 0.3 s of trying.
 WORTH_TELLING = 5
 
@@ -41,6 +45,15 @@ class Outcome:
 
     result: Literal["done", "gone", "conflict", "backoff", "refused", "bug"]
     after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """What the API server said to a request, and until when it is not repeated for the same generation."""
+
+    generation: int
+    until: float
+    error: ApiError
 
 
 class Observer(Protocol):
@@ -98,8 +111,7 @@ class Engine:
         self._observer = observer
         self._clock = clock
         self._speaking: Item | None = None
-        # What the API server refused, so that the same request is not repeated until somebody changed something.
-        self._refused: dict[Item, tuple[int, str, ApiError]] = {}
+        self._refused: dict[Item, dict[str, _Refusal]] = {}
         store.subscribe(self._wake)
 
     def reconcile(self, item: Item) -> Conversation:
@@ -113,11 +125,12 @@ class Engine:
             return (yield from self._look(item, service))
         except ApiError as error:
             # Only the write of the status itself ends here.
-            return self._after(item, error)
+            self._observer.refused(item, error)
+            return self._after(error)
         except Exception as error:  # noqa: BLE001  a bug in one service must not stop the others
             self._observer.bug(item, error)
             try:
-                yield from self._say(item, service, Plan(), _bug(error))
+                yield from self._say(item, service, own, Plan(), _bug(error))
             except ApiError as failure:
                 self._observer.refused(item, failure)
             return Outcome("bug")
@@ -131,49 +144,68 @@ class Engine:
             try:
                 cr = self._store.parse(service.kind, own)
             except api.InvalidObject as error:
-                yield from self._say(item, service, Plan(status={}), _malformed(error))
+                yield from self._say(item, service, own, Plan(status={}), _malformed(error))
                 return Outcome("refused")
             plan = service.plan(cr, service.observe(item.key, self._views[item.service]), self._clock())
             if not plan.actions:
                 break
-            failure = yield from self._act(item, service, own.metadata, plan.actions)
+            failure = yield from self._act(item, service, own.metadata.generation, plan.actions)
             if failure is not None:
                 break
         else:
             raise Unsettled(f"still wants: {'; '.join(action.why for action in plan.actions)}")
         if failure is None:
             self._refused.pop(item, None)
-            yield from self._say(item, service, plan, None)
-            return Outcome("done", plan.after)
+            told = yield from self._say(item, service, own, plan, None)
+            return Outcome("done", plan.after) if told else Outcome("conflict")
         refusal = _refusal(failure)
         passing = failure.status in (0, 429) or failure.status >= 500
         if refusal is not None and (not passing or self._queue.failures(item) >= WORTH_TELLING):
-            yield from self._say(item, service, plan, refusal)
-        return self._after(item, failure)
+            yield from self._say(item, service, own, plan, refusal)
+        return self._after(failure)
 
     def _act(
-        self, item: Item, service: Service[Any, Any], owner: Meta, actions: Sequence[Action]
+        self, item: Item, service: Service[Any, Any], generation: int, actions: Sequence[Action]
     ) -> Generator[Request, bytes, ApiError | None]:
-        """Carry out actions in order, up to the first failure. All are counted from the start."""
+        """Carry out actions in order. Returns the first failure. All are counted from the start.
+
+        When the API server refuses one for good, what exists already is still brought up to date (a VM is powered off
+        although its disk may not grow), but nothing new is created. Any other failure ends the round.
+        """
         requests = [self._request(service, item, action) for action in actions]
-        assumed = [self._assume(action) for action in actions]
-        failure = None
-        for action, request, assumption in zip(actions, requests, assumed, strict=True):
-            try:
-                if failure is None:
-                    failure = self._known_refusal(item, owner, request)
-                if failure is None:
-                    yield from self._carry_out(item, action, request)
-                    self._observer.acted(item, action)
-            except ApiError as error:
-                failure = error
-                self._observer.refused(item, error)
-                if _is_refusal(error):
-                    self._refused[item] = (owner.generation, _fingerprint(request), error)
-            finally:
-                if assumption is not None:
-                    self._store.withdraw(*assumption)
-        return failure
+        assumed: list[tuple[type[Any], Key]] = []
+        first: ApiError | None = None
+        try:
+            assumed += [known for action in actions if (known := self._assume(action)) is not None]
+            for action, request in zip(actions, requests, strict=True):
+                if first is not None and _creates(action):
+                    continue
+                failure = yield from self._try(item, generation, action, request)
+                first = first or failure
+                if failure is not None and not _is_refusal(failure) and failure.status != 403:
+                    break
+        finally:
+            for kind, key in assumed:
+                self._store.withdraw(kind, key)
+        return first
+
+    def _try(
+        self, item: Item, generation: int, action: Action, request: Request
+    ) -> Generator[Request, bytes, ApiError | None]:
+        fingerprint = _fingerprint(request)
+        known = self._refused.get(item, {}).get(fingerprint)
+        if known is not None and known.generation == generation and self._clock().mono < known.until:
+            return known.error
+        try:
+            yield from self._carry_out(item, action, request)
+        except ApiError as error:
+            self._observer.refused(item, error)
+            if _is_refusal(error):
+                refusal = _Refusal(generation, self._clock().mono + REFUSAL_STANDS, error)
+                self._refused.setdefault(item, {})[fingerprint] = refusal
+            return error
+        self._observer.acted(item, action)
+        return None
 
     def _carry_out(self, item: Item, action: Action, request: Request) -> Generator[Request, bytes, None]:
         kind = self._kinds.get(request.resource)
@@ -197,12 +229,20 @@ class Engine:
             self._hear(item, lambda: self._store.put(kind, heard))
 
     def _say(
-        self, item: Item, service: Service[Any, Any], plan: Plan, failure: Condition | None
-    ) -> Generator[Request, bytes, None]:
-        """Store what the plan says, if it differs from what is stored. ``failure`` is why not all of it was done."""
+        self, item: Item, service: Service[Any, Any], seen: Own, plan: Plan, failure: Condition | None
+    ) -> Generator[Request, bytes, bool]:
+        """Store what the plan says, if it differs from what is stored. ``failure`` is why not all of it was done.
+
+        Returns False, and says nothing, when the spec is not the one that was ``seen`` any more: the verdict would be
+        about another generation than the one that it is stored with.
+        """
         own = self._store.heard(service.kind, item.key)
-        if not isinstance(own, Own) or (plan.status is None and failure is None):
-            return
+        if not isinstance(own, Own) or own.metadata.uid != seen.metadata.uid:
+            return False
+        if own.metadata.generation != seen.metadata.generation:
+            return False
+        if plan.status is None and failure is None:
+            return True
         stored = _decode_status(own.raw).status
         said = [condition for condition in plan.conditions if failure is None or condition.type != failure.type]
         needed = service.needed
@@ -220,7 +260,7 @@ class Engine:
         wanted |= {"observedGeneration": own.metadata.generation, "conditions": merged}
         difference = merge_patch(stored, wanted)
         if not difference:
-            return
+            return True
         body = {
             "metadata": {"uid": own.metadata.uid, "resourceVersion": own.metadata.resource_version},
             "status": difference,
@@ -230,8 +270,13 @@ class Engine:
             service.name, "status", service.resource, item.key, "PATCH", path, _json(body), MERGE_PATCH
         )
         heard = self._store.decoder(service.kind)(answer)
+        found = self._store.entries(service.kind, item.key)
         self._hear(item, lambda: self._store.put(service.kind, heard))
         self._observer.said(item, own.metadata, before, merged)
+        if self._store.entries(service.kind, item.key) != found:
+            # Others find it by other words now ("waits for room"). One more look sees what happened before they could.
+            self._queue.add(item, self._clock().mono)
+        return True
 
     def _request(self, service: Service[Any, Any], item: Item, action: Action) -> Request:
         """The request for an action, if the service declared that it may make it."""
@@ -305,17 +350,11 @@ class Engine:
         self._store.assume(kind, assumed)
         return kind, assumed.metadata.key
 
-    def _known_refusal(self, item: Item, owner: Meta, request: Request) -> ApiError | None:
-        generation, fingerprint, error = self._refused.get(item, (0, "", None))
-        if generation == owner.generation and fingerprint == _fingerprint(request):
-            return error
-        return None
-
-    def _after(self, item: Item, error: ApiError) -> Outcome:
+    def _after(self, error: ApiError) -> Outcome:
         if error.status in (404, 409, 410, 412):
             return Outcome("conflict")
         if _is_refusal(error):
-            return Outcome("refused")
+            return Outcome("refused", REFUSAL_STANDS)
         return Outcome("backoff", error.retry_after)
 
     def _hear(self, item: Item, change: Callable[[], None]) -> None:
@@ -392,6 +431,10 @@ def _fingerprint(request: Request) -> str:
 
 def _stored(condition: Mapping[str, Any]) -> Condition:
     return Condition(condition["type"], condition["status"], condition.get("reason", ""), condition.get("message", ""))
+
+
+def _creates(action: Action) -> bool:
+    return isinstance(action, Create) or (isinstance(action, Apply) and not action.force)
 
 
 def _is_refusal(error: ApiError) -> bool:

@@ -32,9 +32,11 @@ class Queue:
         self._due: dict[Item, float] = {}
         self._in_flight: set[Item] = set()
         self._failures: dict[Item, int] = {}
+        self._not_before: dict[Item, float] = {}
 
     def add(self, item: Item, due: float) -> None:
-        """Look at the item at ``due`` at the latest; an earlier appointment stands."""
+        """Look at the item at ``due`` at the latest; an earlier appointment stands, and so does a back-off."""
+        due = max(due, self._not_before.get(item, due))
         known = self._due.get(item)
         if known is not None and known <= due:
             return
@@ -49,6 +51,7 @@ class Queue:
             return None
         item = heapq.heappop(self._heap)[2]
         del self._due[item]
+        self._not_before.pop(item, None)
         self._in_flight.add(item)
         return item
 
@@ -66,7 +69,8 @@ class Queue:
         count = self._failures[item] = self._failures.get(item, 0) + 1
         longest = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2 ** min(count, 30))
         self._due.pop(item, None)
-        self._land(item, now + max(at_least, longest * (0.5 + 0.5 * self._jitter())))
+        due = self._not_before[item] = now + max(at_least, longest * (0.5 + 0.5 * self._jitter()))
+        self._land(item, due)
 
     def failures(self, item: Item) -> int:
         """How often in a row the item has failed."""
@@ -75,6 +79,7 @@ class Queue:
     def forget(self, item: Item) -> None:
         """Drop the failures of an item whose object was changed by its owner: it deserves an immediate look."""
         self._failures.pop(item, None)
+        self._not_before.pop(item, None)
 
     def next_due(self) -> float | None:
         """When the next item is due; None when nothing waits."""

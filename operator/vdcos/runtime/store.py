@@ -84,6 +84,9 @@ class _Indexed:
             self.keys.setdefault(value, {})[key] = None
             self.amounts[value] = self.amounts.get(value, 0) + amount
 
+    def entry(self, key: Key) -> tuple[frozenset[str], int] | None:
+        return self._entered.get(key)
+
     def _read(self, new: Stored) -> tuple[frozenset[str], int]:
         try:
             return frozenset(self.index.keys(new)), self.index.amount(new)
@@ -158,7 +161,7 @@ class Store:
             return
         if known is not None and new <= version(known.metadata.resource_version):
             return
-        shelf.change(key, heard, None)
+        shelf.change(key, heard, shelf.assumed.get(key))
         self._tell(kind, known, heard)
 
     def remove(self, kind: type[Any], key: Key, resource_version: str) -> None:
@@ -170,7 +173,7 @@ class Store:
             del shelf.removed[next(iter(shelf.removed))]
         if known is None or version(known.metadata.resource_version) > gone:
             return
-        shelf.change(key, None, None)
+        shelf.change(key, None, shelf.assumed.get(key))
         self._parsed.pop((kind, key), None)
         self._tell(kind, known, None)
 
@@ -206,14 +209,18 @@ class Store:
     # What the engine does
 
     def assume(self, kind: type[Any], planned: Stored) -> None:
-        """Count a write that is about to be made, until it is confirmed or withdrawn."""
+        """Count a write that is about to be made, whatever is heard meanwhile, until it is withdrawn."""
         shelf, key = self._shelves[kind], planned.metadata.key
         shelf.change(key, shelf.objects.get(key), planned)
 
     def withdraw(self, kind: type[Any], key: Key) -> None:
-        """An assumed write did not happen, or nobody knows."""
+        """An assumed write was answered, did not happen, or nobody knows: what was heard counts again."""
         shelf = self._shelves[kind]
         shelf.change(key, shelf.objects.get(key), None)
+
+    def entries(self, kind: type[Any], key: Key) -> tuple[Any, ...]:
+        """Under which words, and with which amounts, the indexes of a kind hold an object."""
+        return tuple(indexed.entry(key) for indexed in self._shelves[kind].indexes)
 
     def heard(self, kind: type[Any], key: Key) -> Stored | None:
         """The object as the API server last gave it to us, without assumptions."""

@@ -5,15 +5,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import msgspec
 import pytest
 
 from vdcos import api
 from vdcos.core import conditions, drift, kinds, ownership
-from vdcos.core.objects import Index, Key, Meta, Object, Resource
-from vdcos.core.plan import Action, Create, Delete, Instant, Patch, Plan
+from vdcos.core.objects import Index, Key, Meta, Object, Own, Resource
+from vdcos.core.plan import Action, Apply, Create, Delete, Instant, Patch, Plan
 from vdcos.core.service import Watch, Write
 from vdcos.core.snapshot import Snapshot, UndeclaredRead
-from vdcos.runtime.engine import Engine, Outcome, UndeclaredWrite, merge_patch
+from vdcos.runtime.engine import REFUSAL_STANDS, Engine, Outcome, UndeclaredWrite, merge_patch
 from vdcos.runtime.queue import Item, Queue
 from vdcos.runtime.requests import ApiError, Request
 from vdcos.runtime.store import Store
@@ -142,10 +143,10 @@ class Server:
 class Bench:
     """A toy, an engine over it, and a server; the clock is a number."""
 
-    def __init__(self, toy: Toy | None = None) -> None:
+    def __init__(self, toy: Toy | None = None, *indexes: Index[Any]) -> None:
         self.toy, self.server, self.watcher, self.queue = toy or Toy(), Server(), Watcher(), Queue()
         self.now = 1_000_000.0
-        self.store = Store([api.Datastore, Box], [BOXES])
+        self.store = Store([api.Datastore, Box], [BOXES, *indexes])
         self.engine = Engine([self.toy], self.store, self.queue, self.watcher, lambda: Instant(self.now, self.now))
         self.store.replace(Box, [], "1")
         self.declare({"storageClassName": "ceph"})
@@ -284,7 +285,7 @@ def test_errors_have_one_place_and_users_are_told(
     bench.server.fail["create"] = [error]
     outcome = bench.look()
     assert outcome.result == result
-    assert outcome.after == error.retry_after
+    assert outcome.after == (REFUSAL_STANDS if result == "refused" else error.retry_after)
     if ready is None:
         assert bench.status == {}
     else:
@@ -316,6 +317,75 @@ def test_what_was_refused_is_not_repeated_until_somebody_changes_something(bench
     bench.declare({"storageClassName": "ceph", "maintenance": True}, generation=2)
     assert bench.look().result == "done"
     assert bench.verbs[0] == "create"
+
+
+def test_what_was_refused_is_tried_again_after_a_while_as_the_cluster_may_have_changed(bench: Bench) -> None:
+    bench.server.fail["create"] = [ApiError(422, "Invalid", "weight: too heavy")]
+    assert bench.look() == Outcome("refused", REFUSAL_STANDS)
+    bench.now += REFUSAL_STANDS
+    assert bench.look().result == "done"
+
+
+def test_a_verdict_is_never_stored_with_a_generation_that_it_is_not_about(bench: Bench) -> None:
+    conversation = bench.engine.reconcile(ITEM)
+    next(conversation)
+    bench.declare({"storageClassName": "ceph", "maintenance": True}, generation=2)
+    with pytest.raises(StopIteration) as end:
+        conversation.throw(ApiError(422, "Invalid", "weight: too heavy"))
+    assert end.value.value.result == "refused"
+    assert bench.status == {}
+    bench.server.fail["create"] = []
+    assert bench.look().result == "done"
+    assert bench.status["observedGeneration"] == 2
+
+
+def test_an_abandoned_conversation_leaves_no_assumption(bench: Bench) -> None:
+    twins = tuple(Create(Box.resource, {**box_manifest(), "metadata": {"name": name}}, "") for name in ("one", "two"))
+    bench.toy.override = lambda cr, seen: Plan(twins)
+    conversation = bench.engine.reconcile(ITEM)
+    next(conversation)
+    assert bench.store.indexed(BOXES).amounts == {"all": 14}
+    conversation.close()
+    assert bench.store.indexed(BOXES).amounts == {}
+
+
+def test_an_assumed_growth_counts_whatever_is_heard_before_its_answer(bench: Bench) -> None:
+    bench.look()
+    stored = bench.store.heard(Box, KEY)
+    assert isinstance(stored, Box)
+    grown = msgspec.structs.replace(stored, weight=20)
+    patch = Patch(Box.resource, KEY, stored.metadata.uid, (), "grow", assumed=grown)
+    bench.toy.override = lambda cr, seen: Plan((patch,)) if seen and seen.weight < 20 else Plan()
+    conversation = bench.engine.reconcile(ITEM)
+    next(conversation)
+    bench.server.objects["boxes/fast"] = bench.server.stamp({**bench.server.objects["boxes/fast"], "ready": True})
+    bench.hear()
+    assert bench.store.indexed(BOXES).amounts == {"all": 20}
+    conversation.close()
+    assert bench.store.indexed(BOXES).amounts == {"all": 7}
+
+
+def test_what_is_there_is_brought_up_to_date_although_something_else_is_refused(bench: Bench) -> None:
+    bench.look()
+    stored = bench.store.heard(Box, KEY)
+    assert stored is not None
+    refused = Patch(Box.resource, KEY, stored.metadata.uid, (), "grow")
+    update = Apply(Box.resource, box_manifest(9), "power off")
+    new = Create(Box.resource, {**box_manifest(), "metadata": {"name": "new"}}, "new")
+    first = Apply(Box.resource, {**box_manifest(), "metadata": {"name": "first"}}, "new", force=False)
+    bench.toy.override = lambda cr, seen: Plan((refused, new, first, update), status={})
+    bench.server.fail["patch"] = [ApiError(403, "Forbidden", "exceeded quota: disks")]
+    bench.server.requests.clear()
+    assert bench.look().result == "backoff"
+    assert bench.verbs == ["patch", "apply", "status"]
+    assert bench.server.objects["boxes/fast"]["weight"] == 9
+
+
+def test_a_refused_status_is_reported_and_tried_again_later(bench: Bench) -> None:
+    bench.server.fail["status"] = [ApiError(422, "Invalid", "status.disks: too many")]
+    assert bench.look() == Outcome("refused", REFUSAL_STANDS)
+    assert "refused 422" in bench.watcher.log
+    assert bench.look().result == "done"
 
 
 def test_a_malformed_object_is_stalled_with_the_field(bench: Bench) -> None:
@@ -470,6 +540,23 @@ def test_an_api_that_appears_wakes_everybody(bench: Bench) -> None:
     bench.queue.done(ITEM, bench.now)
     bench.store.unavailable(Box, "not installed")
     assert bench.queue.pop(bench.now) == ITEM
+
+
+def test_who_is_found_by_other_words_now_looks_once_more() -> None:
+    def waits(own: Own) -> list[str]:
+        return [c["reason"] for c in json.loads(own.raw).get("status", {}).get("conditions", [])]
+
+    bench = Bench(None, Index(api.Datastore, waits))
+    while (item := bench.queue.pop(bench.now)) is not None:
+        bench.look()
+        bench.queue.done(item, bench.now)
+        assert len(bench.server.requests) <= 2, "it comes to rest"
+    assert bench.watcher.log == ["acted Create", "said"]
+    bench = Bench(None, Index(api.Datastore, waits))
+    assert bench.queue.pop(bench.now) == ITEM
+    bench.look()
+    bench.queue.done(ITEM, bench.now)
+    assert bench.queue.pop(bench.now) == ITEM, "whatever happened before the index held its words"
 
 
 def test_own_answers_do_not_wake_the_one_who_wrote(bench: Bench) -> None:

@@ -76,8 +76,13 @@ def test_events_do_not_shorten_a_back_off_that_began_after_them() -> None:
     queue.pop(0.0)
     queue.add(A, 0.0)
     queue.failed(A, 0.0, at_least=3.0)
-    assert queue.pop(2.9) is None
+    queue.add(A, 1.0)
+    assert queue.pop(2.9) is None, "nor by one that comes after it"
     assert queue.pop(3.0) == A
+    queue.failed(A, 3.0, at_least=60.0)
+    queue.forget(A)
+    queue.add(A, 4.0)
+    assert queue.pop(4.0) == A, "its owner changed it"
 
 
 def test_depth_and_age_count_what_is_overdue() -> None:
