@@ -9,6 +9,7 @@ from vdcos.core.foreign.kubernetes import FailedMount
 from vdcos.core.foreign.kubevirt import VirtualMachineInstance
 
 _ASIDE = re.compile(r"[.,] (?:preemption:|no new claims)")
+_UNBOUND = "unbound immediate PersistentVolumeClaims"
 _NODES = re.compile(r"^0/(\d+) nodes are available: ")
 
 _MISSING = re.compile(
@@ -29,9 +30,12 @@ class Missing(NamedTuple):
 
 
 def unplaced(instance: VirtualMachineInstance | None) -> str:
-    """Why there is no host for the VM, in the scheduler's words, or ""."""
+    """Why there is no host for the VM, in the scheduler's words, or "".
+
+    That a claim is not bound yet is no matter of hosts: StorageReady tells of it, and the scheduler looks again.
+    """
     found = kubevirt.condition(instance.status.conditions if instance else (), "PodScheduled")
-    if found.status != "False":
+    if found.status != "False" or _UNBOUND in found.message:
         return ""
     return f"{shortened(found.message)}. Free capacity, or change placement, CPU, memory or devices of the VM"
 

@@ -436,6 +436,14 @@ def test_no_host_fits() -> None:
     assert "none of 2 hosts fits: 2 Too many pods. Free capacity" in b.says(there, "PlacementReady")[2]
 
 
+def test_a_claim_that_is_not_bound_yet_is_no_matter_of_hosts() -> None:
+    there = b.running()
+    said = "0/4 nodes are available: pod has unbound immediate PersistentVolumeClaims. not found"
+    pending(there, {"type": "PodScheduled", "status": "False", "message": said})
+    b.settle(there)
+    assert b.says(there, "PlacementReady")[1] != "NoHostFits"
+
+
 def test_starting_is_told_once() -> None:
     """From the first write until the VM is up, no phase on the way changes the status."""
     there = b.world(b.vm(disks=[b.disk("root")]))
