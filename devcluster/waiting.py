@@ -12,14 +12,14 @@ T = TypeVar("T")
 def eventually(predicate: Callable[[], T], timeout: float = 30.0, *, every: float = 0.1) -> T:
     """Call ``predicate`` until it returns something true, and return that.
 
-    An AssertionError or a KubectlError (not found, say) means "not yet". After ``timeout`` seconds the last one is
-    raised, or an AssertionError that shows the last value.
+    An AssertionError, a KubectlError (not found, say) or a KeyError (no status so far) means "not yet". After
+    ``timeout`` seconds the last one is raised, or an AssertionError that shows the last value.
     """
     deadline = time.monotonic() + timeout
     while True:
         try:
             value = predicate()
-        except (AssertionError, KubectlError):
+        except (AssertionError, KubectlError, KeyError):
             if time.monotonic() > deadline:
                 raise
         else:

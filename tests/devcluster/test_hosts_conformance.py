@@ -203,7 +203,7 @@ def test_live_migration(vms: Vms) -> None:
     source = vms.launchers("vm1")[0]["metadata"]["name"]
     with vms.recorder() as record:
         vms.migrate("vm1")
-        eventually(lambda: vms.get("vmim", "mig-abcde")["status"]["phase"] == "Succeeded", LONG)
+        eventually(lambda: vms.get("vmim", "mig-abcde").get("status", {}).get("phase") == "Succeeded", LONG)
         eventually(lambda: any(p["status"]["phase"] == "Succeeded" for p in vms.launchers("vm1")), LONG)
         vms.wait_ready("vm1")
         settled(lambda: [vms.get("vmi", "vm1"), vms.get("pods")])
