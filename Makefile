@@ -14,12 +14,15 @@ help: ## Show this list
 
 install: $(VENV)/.installed ## Install what the project needs into .venv, from the hash-pinned lock
 
+# Without dependencies: the lock is complete, and pip's resolver would prefer a newer release that an extra admits
+# (coverage[toml]) to the pinned one, whose hash it then misses.
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("vdcos needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 ...")'
 	@echo "Installing the locked Python packages into $(VENV) (once, about a minute)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m pip check --disable-pip-version-check >$(VENV)/check || { cat $(VENV)/check; exit 1; }
 	@touch $@
 
 run: install ## Bring up a virtual datacenter and show it
