@@ -612,6 +612,8 @@ class DiskStatus(Model):
     """Progress of the import in whole tens of percent, while it lasts."""
     reused: bool = False
     """A retained disk was found; the declared source was not used."""
+    made: bool = False
+    """The disk was ready once. Said for as long as it is declared: if it is gone, it is lost, and not made anew."""
     message: Annotated[str, Field(max_length=512)] = ""
     """What is worth knowing about it."""
 

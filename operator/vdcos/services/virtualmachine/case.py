@@ -125,8 +125,13 @@ class Case:
     # What the references resolve to
 
     @cached_property
+    def made(self) -> frozenset[str]:
+        """Declared disks that were ready once, by name. The phase alone forgets it: a disk that is lost step by step
+        (terminating, then gone) passes through phases that new disks have, too."""
+        return frozenset(disk.name for disk in self.cr.status.disks if disk.made or disk.phase in storage.MADE)
+
+    @cached_property
     def disks(self) -> tuple[storage.Decision, ...]:
-        known = {disk.name: disk.phase for disk in self.cr.status.disks}
         pledged: dict[str, int] = {}
         decisions = []
         for disk in self.cr.spec.disks:
@@ -136,7 +141,7 @@ class Case:
                 disk=disk,
                 seen=self.seen.disks[disk.name],
                 namespace=self.seen.namespace,
-                known_ready=known.get(disk.name) in ("Ready", "Expanding"),
+                made=disk.name in self.made,
                 pledged=pledged.get(disk.datastore, 0),
                 instance=self.instance.metadata.uid if self.instance else "",
                 grows_live=self.gate("ExpandDisks"),

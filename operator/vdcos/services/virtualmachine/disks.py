@@ -16,6 +16,8 @@ from vdcos.services.virtualmachine import data_volumes
 from vdcos.services.virtualmachine.observe import DATASTORE_FULL, EXPANSION_UNSUPPORTED, SeenDisk
 
 Phase = Literal["Pending", "Importing", "Ready", "Expanding", "Failed"]
+MADE: frozenset[Phase] = frozenset({"Ready", "Expanding"})
+"""Phases of a disk with something on it."""
 
 FIRST_POWER_ON = "FirstPowerOn"
 NOT_OURS = "DiskNotOurs"
@@ -32,7 +34,7 @@ class Look:
     disk: words.Disk
     seen: SeenDisk
     namespace: Namespace | Unreadable | None
-    known_ready: bool
+    made: bool
     """The stored status says that the disk was ready once."""
     pledged: int
     """Bytes that this plan has promised to other disks of the same datastore."""
@@ -131,7 +133,7 @@ def _leaving(look: Look) -> Decision | None:
 
 
 def _lost(look: Look) -> Decision | None:
-    if look.held or not look.known_ready:
+    if look.held or not look.made:
         return None
     message = (
         f"DataVolume {disks.name(look.owner.name, look.disk.name)} was deleted by somebody, with the data. It is not "

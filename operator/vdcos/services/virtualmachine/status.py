@@ -26,7 +26,7 @@ def fields(case: Case, state: State, restart: bool) -> Mapping[str, Any]:
         if system := _guest_os(instance):
             status["guestOs"] = system
     if case.disks:
-        status["disks"] = [_disk(case.owner.name, decision) for decision in case.disks]
+        status["disks"] = [_disk(case, decision) for decision in case.disks]
     if case.cr.spec.nics:
         found = {interface.name: interface for interface in instance.status.interfaces} if instance else {}
         status["nics"] = [_nic(nic.name, found.get(nic.name)) for nic in case.cr.spec.nics]
@@ -54,15 +54,17 @@ def _guest_os(instance: VirtualMachineInstance) -> str:
     return (info.pretty_name or f"{info.name} {info.version}".strip())[:128]
 
 
-def _disk(vm: str, decision: storage.Decision) -> Mapping[str, Any]:
+def _disk(case: Case, decision: storage.Decision) -> Mapping[str, Any]:
     fields: dict[str, Any] = {"name": decision.disk.name, "phase": decision.phase}
     if decision.attachable:
-        fields["claimName"] = disks.name(vm, decision.disk.name)
+        fields["claimName"] = disks.name(case.owner.name, decision.disk.name)
         fields["size"] = quantity.human(decision.size)
     if decision.progress:
         fields["progress"] = decision.progress
     if decision.reused:
         fields["reused"] = True
+    if decision.disk.name in case.made or decision.phase in storage.MADE:
+        fields["made"] = True
     if message := decision.message or decision.note:
         fields["message"] = message[:512]
     return fields

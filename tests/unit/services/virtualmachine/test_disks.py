@@ -410,6 +410,34 @@ def test_a_disk_that_somebody_deleted_is_not_replaced_by_an_empty_one() -> None:
     assert "create disk data" in b.whys(there)
 
 
+def marked_for_deletion(there: World) -> None:
+    """kubectl delete dv: the claim stays for as long as a pod uses it."""
+    for kind in (DataVolume, PersistentVolumeClaim):
+        there.change(kind, DATA, metadata={"deletionTimestamp": "2026-01-02T00:00:00Z"})
+
+
+PASSING: list[tuple[str, Callable[[World], None], str]] = [
+    ("it is being deleted", marked_for_deletion, "DiskTerminating"),
+    ("it failed", lambda there: there.change(DataVolume, DATA, status={"phase": "Failed"}), "ImportFailed"),
+]
+
+
+@pytest.mark.parametrize(("meanwhile", "reason"), [p[1:] for p in PASSING], ids=[p[0] for p in PASSING])
+def test_a_disk_that_is_lost_step_by_step_is_not_replaced_either(
+    meanwhile: Callable[[World], None], reason: str
+) -> None:
+    there = b.running(b.vm(disks=[b.disk()]))
+    meanwhile(there)
+    b.settle(there)
+    assert b.says(there, "StorageReady")[1] == reason
+    there.remove(DataVolume, DATA)
+    there.remove(PersistentVolumeClaim, DATA)
+    b.settle(there)
+    b.settle(there)
+    assert b.says(there, "StorageReady")[:2] == ("False", "DiskLost")
+    assert "create disk data" not in b.whys(there)
+
+
 # Whose disk it is
 
 
@@ -505,6 +533,7 @@ def test_growth_is_told_until_it_is_there() -> None:
         "claimName": DATA.name,
         "size": "20Gi",
         "message": "the disk grows to 20Gi",
+        "made": True,
     }
     trouble = [{"type": "ControllerResizeError", "status": "True", "message": "pool is full"}]
     there.change(PersistentVolumeClaim, DATA, status={"conditions": trouble})

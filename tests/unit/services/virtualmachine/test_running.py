@@ -522,7 +522,7 @@ def test_status_of_a_running_vm() -> None:
         }
     ]
     assert status["disks"] == [
-        {"name": "root", "phase": "Ready", "claimName": disks.name("web", "root"), "size": "10Gi"}
+        {"name": "root", "phase": "Ready", "claimName": disks.name("web", "root"), "size": "10Gi", "made": True}
     ]
     assert b.says(there, "GuestAgentConnected")[:2] == ("True", "Connected")
     assert b.says(there, "Migratable")[:2] == ("True", "Migratable")
