@@ -199,6 +199,21 @@ class KubeVirt(Object, frozen=True):
 _INSTANCETYPES = "instancetype.kubevirt.io"
 
 
+class NamedDevice(msgspec.Struct, frozen=True, rename="camel"):
+    """A GPU or host device; ``deviceName`` is what the hosts' device plugin calls it."""
+
+    device_name: str = ""
+
+
+class Imposed(msgspec.Struct, frozen=True, rename="camel"):
+    """What an instance type or a preference brings along besides CPU and memory, and somebody has to permit."""
+
+    gpus: tuple[NamedDevice, ...] = ()
+    host_devices: tuple[NamedDevice, ...] = ()
+    scheduler_name: str = ""
+    annotations: dict[str, str] = {}
+
+
 class ClusterInstancetype(Object, frozen=True):
     resource: ClassVar[Resource] = Resource(
         _INSTANCETYPES,
@@ -207,12 +222,14 @@ class ClusterInstancetype(Object, frozen=True):
         "VirtualMachineClusterInstancetype",
         namespaced=False,
     )
+    spec: Imposed = Imposed()
 
 
 class Instancetype(Object, frozen=True):
     resource: ClassVar[Resource] = Resource(
         _INSTANCETYPES, "v1beta1", "virtualmachineinstancetypes", "VirtualMachineInstancetype"
     )
+    spec: Imposed = Imposed()
 
 
 class ClusterPreference(Object, frozen=True):
@@ -223,9 +240,11 @@ class ClusterPreference(Object, frozen=True):
         "VirtualMachineClusterPreference",
         namespaced=False,
     )
+    spec: Imposed = Imposed()
 
 
 class Preference(Object, frozen=True):
     resource: ClassVar[Resource] = Resource(
         _INSTANCETYPES, "v1beta1", "virtualmachinepreferences", "VirtualMachinePreference"
     )
+    spec: Imposed = Imposed()

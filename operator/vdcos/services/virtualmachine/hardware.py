@@ -6,8 +6,8 @@ from vdcos import api
 from vdcos.api import virtualmachine as words
 from vdcos.core.foreign.kubernetes import Namespace
 from vdcos.core.foreign.kubevirt import KubeVirt
-from vdcos.core.objects import Meta, Unreadable
-from vdcos.services.virtualmachine.observe import Seen
+from vdcos.core.objects import Unreadable
+from vdcos.services.virtualmachine.observe import Imposing, Seen
 
 Problem = tuple[str, str]
 """A reason and a message."""
@@ -16,31 +16,55 @@ Problem = tuple[str, str]
 def problems(cr: api.VirtualMachine, seen: Seen) -> Iterator[Problem]:
     """Why the hardware cannot be had, most fundamental first."""
     for matcher, found in ((cr.spec.instancetype, seen.instancetype), (cr.spec.preference, seen.preference)):
-        if matcher is not None and not isinstance(found, Meta):
-            yield _unknown(matcher, found)
+        if matcher is not None:
+            yield from (
+                _unknown(matcher, found) if found is None or isinstance(found, Unreadable) else _imposed(found, seen)
+            )
     for device in cr.spec.devices:
         yield from _device(device, seen)
 
 
-def _unknown(matcher: words.Instancetype | words.Preference, found: Unreadable | None) -> Problem:
+def _unknown(matcher: words.Instancetype | words.Preference, found: Unreadable | None) -> Iterator[Problem]:
     what = "Instancetype" if isinstance(matcher, words.Instancetype) else "Preference"
     if found is not None:
-        return f"{what}Unreadable", found.why
-    return f"{what}Missing", f"there is no {matcher.kind} {matcher.name}; create it, or name another one"
+        yield f"{what}Unreadable", found.why
+    else:
+        yield f"{what}Missing", f"there is no {matcher.kind} {matcher.name}; create it, or name another one"
 
 
-def _device(device: words.Device, seen: Seen) -> Iterator[Problem]:
+def _imposed(found: Imposing, seen: Seen) -> Iterator[Problem]:
+    """KubeVirt gives the VM all that its instance type and preference say. Those of a namespace are the tenants'."""
+    who = f"{found.resource.kind} {found.metadata.name}"
+    for device in (*found.spec.gpus, *found.spec.host_devices):
+        yield from _not_allowed(who, device.device_name, seen)
+    if not found.resource.namespaced:
+        return
+    for field, value in (("annotations", found.spec.annotations), ("schedulerName", found.spec.scheduler_name)):
+        if value:
+            yield (
+                "InstancetypeNotAllowed" if found.resource.kind.endswith("Instancetype") else "PreferenceNotAllowed",
+                f"{who} sets spec.{field}, which only cluster-wide ones may; remove that, or let an admin create "
+                "a cluster-wide one",
+            )
+
+
+def _not_allowed(who: str, resource_name: str, seen: Seen) -> Iterator[Problem]:
+    """The namespace must be permitted to use the device, whoever asks for it."""
     if not isinstance(seen.namespace, Namespace):
         yield "NamespaceUnknown", "the namespace cannot be read"
         return
     namespace = seen.namespace.metadata
-    if not api.allows_device(namespace.annotation(api.ALLOWED_DEVICES), device.resource_name):
+    if not api.allows_device(namespace.annotation(api.ALLOWED_DEVICES), resource_name):
         yield (
             "DeviceNotAllowed",
-            f"device {device.name}: namespace {namespace.name} may not use {device.resource_name}; an admin can add it "
-            f"to annotation {api.ALLOWED_DEVICES} of the namespace",
+            f"{who}: namespace {namespace.name} may not use {resource_name}; an admin can add it to annotation "
+            f"{api.ALLOWED_DEVICES} of the namespace",
         )
-    if seen.kubevirt is not None:
+
+
+def _device(device: words.Device, seen: Seen) -> Iterator[Problem]:
+    yield from _not_allowed(f"device {device.name}", device.resource_name, seen)
+    if seen.kubevirt is not None and isinstance(seen.namespace, Namespace):
         yield from _kubevirt(device, seen.kubevirt)
 
 

@@ -18,6 +18,7 @@ from vdcos.core.objects import Index, Key, Meta, Own, Unreadable
 from vdcos.core.snapshot import Snapshot
 
 Maybe = Unreadable | None
+Imposing = kubevirt.ClusterInstancetype | kubevirt.Instancetype | kubevirt.ClusterPreference | kubevirt.Preference
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +63,8 @@ class Seen:
     """What this VM owns of disks that its spec does not name (any more)."""
     nics: Mapping[str, SeenNic]
     """By the card's name in the spec."""
-    instancetype: Meta | Maybe
-    preference: Meta | Maybe
+    instancetype: Imposing | Maybe
+    preference: Imposing | Maybe
     failed_mounts: tuple[FailedMount, ...]
     """What kubelets say about the volumes of the instance's pods."""
 
@@ -151,11 +152,12 @@ def _nic(key: Key, nic: api.virtualmachine.Nic, world: Snapshot) -> SeenNic:
     )
 
 
-def _named(world: Snapshot, key: Key, matcher: Any) -> Meta | Maybe:
+def _named(world: Snapshot, key: Key, matcher: Any) -> Imposing | Maybe:
     if matcher is None:
         return None
     kind = INSTANCETYPES[matcher.kind]
-    return _meta(world.get(kind, Key(key.namespace if kind.resource.namespaced else "", matcher.name)))
+    found: Imposing | Maybe = world.get(kind, Key(key.namespace if kind.resource.namespaced else "", matcher.name))
+    return found
 
 
 def _meta(found: Any) -> Meta | Maybe:

@@ -91,6 +91,10 @@ def _exists(held: Any) -> tuple[Any, ...]:
     return held.metadata.uid, held.metadata.deletion_timestamp
 
 
+def _version(held: Any) -> tuple[Any, ...]:
+    return _exists(held), held.metadata.generation
+
+
 class VirtualMachineService:
     """``providers`` are third parties' virtual switches by name."""
 
@@ -115,7 +119,7 @@ class VirtualMachineService:
         Watch(Namespace, _namespace, lambda held: (_exists(held), held.metadata.labels, held.metadata.annotations)),
         Watch(StorageClass, _storage_class, lambda held: (_exists(held), held.allow_volume_expansion)),
         Watch(FailedMount, _pod, lambda event: event.message),
-        *(Watch(kind, _dependents(name), _exists) for name, kind in observe.INSTANCETYPES.items()),
+        *(Watch(kind, _dependents(name), _version) for name, kind in observe.INSTANCETYPES.items()),
         Watch(KubeVirt, _everyone, lambda held: (held.spec, held.status.observed_kube_virt_version)),
         Watch(Cdi, _everyone, lambda held: held.status.observed_version),
     )

@@ -22,10 +22,10 @@ def nothing(_: World) -> None:
     """Nothing happens."""
 
 
-def typed(kind: str, plural_namespace: str = "") -> Callable[[World], None]:
+def typed(kind: str, plural_namespace: str = "", **spec: Any) -> Callable[[World], None]:
     def put(there: World) -> None:
         meta = {"name": "small"} | ({"namespace": plural_namespace} if plural_namespace else {})
-        there.put({"apiVersion": "instancetype.kubevirt.io/v1beta1", "kind": kind, "metadata": meta})
+        there.put({"apiVersion": "instancetype.kubevirt.io/v1beta1", "kind": kind, "metadata": meta, "spec": spec})
 
     return put
 
@@ -73,6 +73,30 @@ CASES: list[tuple[str, Tree, Callable[[World], None], str]] = [
         {**NO_SIZE, "instancetype": TYPE},
         lambda there: there.unavailable(kubevirt.ClusterInstancetype, "no"),
         "InstancetypeUnreadable",
+    ),
+    *(
+        (f"{field} of {kind}", {**NO_SIZE, "instancetype": {**TYPE, "kind": kind}}, given, reason)
+        for field in ("gpus", "hostDevices")
+        for kind, namespace in ((CLUSTER_TYPE, ""), (OWN_TYPE, "shop"))
+        for device in (typed(kind, namespace, **{field: [{"name": "d", "deviceName": "example.org/gpu"}]}),)
+        for given, reason in (
+            (device, "DeviceNotAllowed"),
+            (both(device, allowed("example.org/gpu")), "HardwareReady"),
+        )
+    ),
+    *(
+        (
+            f"{kind} with {field}",
+            {**fields, where: {**TYPE, "kind": kind}},
+            typed(kind, namespace, **{field: value}),
+            reason,
+        )
+        for field, value in (("annotations", {"a": "b"}), ("schedulerName", "mine"))
+        for kind, namespace, fields, where, reason in (
+            (OWN_TYPE, "shop", NO_SIZE, "instancetype", "InstancetypeNotAllowed"),
+            (CLUSTER_TYPE, "", NO_SIZE, "instancetype", "HardwareReady"),
+            ("VirtualMachinePreference", "shop", {}, "preference", "PreferenceNotAllowed"),
+        )
     ),
     ("preference missing", {"preference": TYPE}, nothing, "PreferenceMissing"),
     ("preference there", {"preference": TYPE}, typed("VirtualMachineClusterPreference"), "HardwareReady"),

@@ -143,6 +143,10 @@ def test_what_matters_of_foreign_kinds() -> None:
     assert sees(KubeVirt)(old) == sees(KubeVirt)(KubeVirt(metadata=meta("kubevirt", resource_version="9")))
     assert sees(FailedMount)(FailedMount(metadata=meta("e"), message="a")) == "a"
     assert sees(Cdi)(Cdi(metadata=meta("cdi"))) == ""
+    for kind in (kubevirt.Instancetype, kubevirt.ClusterInstancetype, kubevirt.Preference, kubevirt.ClusterPreference):
+        assert sees(kind)(kind(metadata=meta("small", generation=1))) != sees(kind)(
+            kind(metadata=meta("small", generation=2))
+        )
     owned = NetworkAttachmentDefinition(metadata=meta("lan", finalizers=("x",)))
     assert sees(NetworkAttachmentDefinition)(owned) == sees(NetworkAttachmentDefinition)(
         NetworkAttachmentDefinition(metadata=meta("lan"))
