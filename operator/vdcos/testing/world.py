@@ -156,6 +156,8 @@ class World:
 
     def _store(self, resource: Resource, key: Key, tree: Tree) -> None:
         old = self._trees[resource][key]
+        if tree["metadata"].get("ownerReferences") == []:
+            del tree["metadata"]["ownerReferences"]  # an API server leaves empty lists of metadata out
         if tree == old:
             return
         meta = tree["metadata"]

@@ -10,7 +10,8 @@ from vdcos.api import virtualmachine as words
 from vdcos.core import disks as names
 from vdcos.core.conditions import Condition
 from vdcos.core.foreign import kubevirt
-from vdcos.core.foreign.kubernetes import FailedMount
+from vdcos.core.foreign.cdi import DataVolume
+from vdcos.core.foreign.kubernetes import FailedMount, PersistentVolumeClaim
 from vdcos.core.foreign.kubevirt import VirtualMachineInstance
 from vdcos.core.objects import Meta, Unreadable
 from vdcos.core.plan import Action, Instant
@@ -268,10 +269,19 @@ class Case:
 
     @cached_property
     def released(self) -> tuple[Action, ...]:
-        """Disks that the spec does not name any more are retained, whatever it said about them before."""
+        """Disks that the spec does not name any more are retained, whatever it said about them before. While the VM is
+        being deleted, so are those that are declared Retain: nothing else is done for them then."""
+        retained: list[DataVolume | PersistentVolumeClaim] = list(self.seen.undeclared)
+        if self.cr.metadata.deletion_timestamp is not None:
+            for disk in self.cr.spec.disks:
+                found = self.seen.disks[disk.name]
+                if disk.deletion_policy == "Retain":
+                    retained += [
+                        h for h in (found.volume, found.claim) if h is not None and not isinstance(h, Unreadable)
+                    ]
         return tuple(
             data_volumes.release(held, self.owner)
-            for held in self.seen.undeclared
+            for held in retained
             if held.metadata.owned_by(self.owner.uid) and held.metadata.deletion_timestamp is None
         )
 

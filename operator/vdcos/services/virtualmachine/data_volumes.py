@@ -89,7 +89,7 @@ def grow(disk: words.Disk, claim: PersistentVolumeClaim, target: int, unseen_by:
         {"op": "replace", "path": "/spec/resources/requests/storage", "value": request}
     ]
     if not known:
-        operations.append({"op": "add", "path": "/metadata/annotations", "value": {}})
+        operations += _absent("/metadata/annotations", {})
     operations += [
         {"op": "add", "path": f"/metadata/annotations/{mark.replace('/', '~1')}", "value": value}
         for mark, value in marks.items()
@@ -121,10 +121,10 @@ def hand_over(held: Held, owner: Meta, disk: words.Disk) -> tuple[Patch, ...]:
     if owned:
         return ()
     reference = ownership.owner_reference(VIRTUAL_MACHINE, owner)
-    operation: Mapping[str, Any] = {"op": "add", "path": "/metadata/ownerReferences", "value": [reference]}
+    operations = _absent("/metadata/ownerReferences", [reference])
     if held.metadata.owner_references:
-        operation = {"op": "add", "path": "/metadata/ownerReferences/-", "value": reference}
-    return (_patch(held, (operation,), f"disk {disk.name} is to be deleted with the VM"),)
+        operations = ({"op": "add", "path": "/metadata/ownerReferences/-", "value": reference},)
+    return (_patch(held, operations, f"disk {disk.name} is to be deleted with the VM"),)
 
 
 def release(held: Held, owner: Meta) -> Patch:
@@ -133,6 +133,11 @@ def release(held: Held, owner: Meta) -> Patch:
     at = f"/metadata/ownerReferences/{index}"
     operations = ({"op": "test", "path": f"{at}/uid", "value": owner.uid}, {"op": "remove", "path": at})
     return _patch(held, operations, f"disk {held.metadata.label(disks.DISK)} is to be retained")
+
+
+def _absent(path: str, value: Any) -> tuple[Mapping[str, Any], ...]:
+    """Add what is not there, and replace nothing that somebody adds meanwhile: kube-apiserver takes null for absent."""
+    return {"op": "test", "path": path, "value": None}, {"op": "add", "path": path, "value": value}
 
 
 def _patch(held: Held, operations: Sequence[Mapping[str, Any]], why: str) -> Patch:

@@ -359,8 +359,10 @@ def _growing(look: Look, decision: Decision) -> Decision | None:
         return None
     claimed = disks.claimed(look.claim)
     target = data_volumes.claim_size(look.size, look.recorded, claimed)
-    if (full := _beyond_ceiling(look, target - claimed)) is not None:
-        return replace(decision, reason=full[0], message=full[1])
+    # Without its datastore nobody knows the ceiling.
+    unknown = _datastore_unreadable(look) or _datastore_missing(look)
+    if (refusal := unknown or _beyond_ceiling(look, target - claimed)) is not None:
+        return replace(decision, reason=refusal[0], message=refusal[1])
     storage_class = look.seen.storage_class
     if isinstance(storage_class, StorageClass) and not storage_class.allow_volume_expansion and target > claimed:
         message = (

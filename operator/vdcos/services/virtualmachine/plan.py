@@ -24,10 +24,10 @@ _LISTED = 3
 
 
 def plan(cr: api.VirtualMachine, seen: Seen, now: Instant, providers: Providers) -> Plan:
-    """Decide. A VM that is being deleted needs nothing from us: owner references take its children along."""
-    if cr.metadata.deletion_timestamp is not None:
-        return Plan()
+    """Decide. A VM that is being deleted only lets go what is to outlive it: owner references take the rest along."""
     case = Case(cr, seen, now, providers)
+    if cr.metadata.deletion_timestamp is not None:
+        return Plan(actions=case.released)
     said = [phase(case) for phase in PHASES]
     return Plan(
         actions=tuple(action for part in said for action in part.actions),

@@ -13,7 +13,7 @@ from vdcos.core.foreign.kubernetes import Namespace, PersistentVolumeClaim
 from vdcos.core.foreign.kubevirt import VirtualMachineInstance
 from vdcos.core.objects import Key
 from vdcos.core.plan import Create, Delete, Patch
-from vdcos.testing.world import World
+from vdcos.testing.world import Conflict, World
 
 Tree = dict[str, Any]
 DATA = disks.key("shop", "web", "data")
@@ -455,6 +455,51 @@ def test_delete_needs_reference_and_spec() -> None:
     b.edit(there, disks=[b.disk(deletionPolicy="Delete")])
     b.settle(there)
     assert owners(there) == [uid]
+
+
+@pytest.mark.parametrize(("policy", "left"), [("Retain", []), ("Delete", ["delete"])])
+def test_retain_is_honoured_while_the_vm_is_being_deleted(policy: str, left: list[str]) -> None:
+    there = b.running(b.vm(disks=[b.disk(deletionPolicy="Delete")]))
+    b.edit(there, disks=[b.disk(deletionPolicy=policy)])
+    there.change(b.VM, b.KEY, metadata={"deletionTimestamp": "2026-02-01T00:00:00Z"})
+    for action in there.plan(b.SERVICE, b.KEY).actions:
+        there.carry_out(action)
+    assert len(owners(there)) == len(left)
+    assert there.plan(b.SERVICE, b.KEY).actions == ()
+
+
+def meanwhile(there: World, kind: type[Any], **metadata: Any) -> None:
+    """What is planned is carried out after somebody else wrote."""
+    plan = there.plan(b.SERVICE, b.KEY)
+    there.change(kind, DATA, metadata=metadata)
+    [action] = plan.actions
+    with pytest.raises(Conflict):
+        there.carry_out(action)
+
+
+def test_an_owner_that_somebody_added_meanwhile_stays() -> None:
+    there = b.running(b.vm(disks=[b.disk()]))
+    b.edit(there, disks=[b.disk(deletionPolicy="Delete")])
+    other = {"apiVersion": "v1", "kind": "ConfigMap", "name": "keep", "uid": "z"}
+    meanwhile(there, DataVolume, ownerReferences=[other])
+    assert owners(there) == ["z"]
+
+
+def test_annotations_that_somebody_added_meanwhile_stay() -> None:
+    there = b.running(b.vm(disks=[b.disk()]))
+    there.change(PersistentVolumeClaim, DATA, metadata={"annotations": None})
+    b.edit(there, disks=[b.disk("data", "20Gi")])
+    meanwhile(there, PersistentVolumeClaim, annotations={"a": "b"})
+    assert there.tree(PersistentVolumeClaim, DATA)["metadata"]["annotations"] == {"a": "b"}
+
+
+def test_growth_waits_for_a_datastore_that_is_gone() -> None:
+    there = b.running(b.vm(disks=[b.disk()]))
+    there.remove(api.Datastore, Key("", "gold"))
+    b.edit(there, disks=[b.disk("data", "20Gi")])
+    b.settle(there)
+    assert there.log == []
+    assert b.says(there, "StorageReady")[:2] == ("False", "DatastoreMissing")
 
 
 def test_a_disk_taken_out_of_the_spec_is_retained() -> None:
