@@ -5,6 +5,7 @@ controller of KubeVirt that writes the object back would drop them, and we would
 KubeVirt's decision.
 """
 
+import json
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -248,7 +249,8 @@ def _cloud_init_data(guest: words.Guest) -> Tree:
     elif said and said.user_data_secret_name:
         data["secretRef"] = {"name": said.user_data_secret_name}
     elif guest.ssh_authorized_keys:
-        keys = "".join(f"  - {key}\n" for key in guest.ssh_authorized_keys)
+        # Quoted, since a comment such as "me: laptop" would make a map of the key: JSON's strings are YAML's.
+        keys = "".join(f"  - {json.dumps(key, ensure_ascii=False)}\n" for key in guest.ssh_authorized_keys)
         data["userData"] = f"#cloud-config\nssh_authorized_keys:\n{keys}"
     elif guest.ssh_key_secret_names:
         # Keys from Secrets travel as metadata, and KubeVirt makes no cloud-init disk without some data.

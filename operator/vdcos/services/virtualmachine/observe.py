@@ -110,7 +110,7 @@ def observe(key: Key, world: Snapshot) -> Seen:
         nics={nic.name: _nic(key, nic, world) for nic in spec.nics} if spec else {},
         instancetype=_named(world, key, spec.instancetype) if spec else None,
         preference=_named(world, key, spec.preference) if spec else None,
-        failed_mounts=tuple(event for pod in sorted(pods) for event in world.by(MOUNTS_OF, pod)),
+        failed_mounts=tuple(event for pod in sorted(pods) for event in world.by(MOUNTS_OF, f"{key.namespace}/{pod}")),
     )
 
 
@@ -263,7 +263,10 @@ DISKS_OF: Index[Any] = Index(DataVolume, _owner)
 """DataVolumes by the VM that they are labelled with."""
 CLAIMS_OF: Index[Any] = Index(PersistentVolumeClaim, _owner)
 """Claims by the VM that they are labelled with."""
-MOUNTS_OF: Index[Any] = Index(FailedMount, lambda event: (event.involved_object.uid,))
-"""Complaints of kubelets by the uid of the pod."""
-PODS_OF: Index[Any] = Index(VirtualMachineInstance, lambda instance: tuple(instance.status.active_pods))
-"""Instances by the uids of their pods."""
+MOUNTS_OF: Index[Any] = Index(FailedMount, lambda event: (f"{event.metadata.namespace}/{event.involved_object.uid}",))
+"""Complaints of kubelets by namespace and uid of the pod: events of other namespaces may be forged."""
+PODS_OF: Index[Any] = Index(
+    VirtualMachineInstance,
+    lambda instance: tuple(f"{instance.metadata.namespace}/{pod}" for pod in instance.status.active_pods),
+)
+"""Instances by namespace and uid of their pods."""

@@ -56,7 +56,7 @@ def _storage_class(_: Any, world: Snapshot) -> Iterable[Key]:
 
 
 def _pod(event: Any, world: Snapshot) -> Iterable[Key]:
-    return world.keys(observe.PODS_OF, event.involved_object.uid)
+    return world.keys(observe.PODS_OF, f"{event.metadata.namespace}/{event.involved_object.uid}")
 
 
 def _namespace(held: Any, world: Snapshot) -> Iterable[Key]:

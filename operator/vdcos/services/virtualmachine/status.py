@@ -1,5 +1,6 @@
 """The status fields: what the VM is. Bounded, sorted, and free of what flutters."""
 
+import ipaddress
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from vdcos.services.virtualmachine.power import State
 
 ADDRESSES = 32
 ADDRESSES_PER_CARD = 16
+_MAC = len("02:00:00:00:00:00")
 
 
 def fields(case: Case, state: State, restart: bool) -> Mapping[str, Any]:
@@ -45,8 +47,12 @@ def _addresses(instance: VirtualMachineInstance) -> list[str]:
 
 
 def _is_useful(address: str) -> bool:
-    """Link-local and loopback addresses lead nowhere."""
-    return not address.lower().startswith(("fe80:", "169.254.", "127.")) and address != "::1"
+    """Link-local and loopback addresses lead nowhere; and agents are programs of the guest, which can say anything."""
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return not (ip.is_link_local or ip.is_loopback or "%" in address)  # a zone is of any length
 
 
 def _guest_os(instance: VirtualMachineInstance) -> str:
@@ -74,7 +80,7 @@ def _nic(name: str, interface: Interface | None) -> Mapping[str, Any]:
     fields: dict[str, Any] = {"name": name}
     if interface is None:
         return fields
-    if interface.mac:
+    if 0 < len(interface.mac) <= _MAC:
         fields["macAddress"] = interface.mac.lower()
     if addresses := sorted({address for address in interface.ip_addresses if _is_useful(address)}):
         fields["addresses"] = addresses[:ADDRESSES_PER_CARD]

@@ -98,7 +98,7 @@ CASES: list[tuple[str, Tree, str, Any]] = [
         "inline keys make user data",
         {"guest": {"sshAuthorizedKeys": [KEY1]}},
         "volumes.0.cloudInitNoCloud.userData",
-        f"#cloud-config\nssh_authorized_keys:\n  - {KEY1}\n",
+        f'#cloud-config\nssh_authorized_keys:\n  - "{KEY1}"\n',
     ),
     (
         "inline keys with network data",

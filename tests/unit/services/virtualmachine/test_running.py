@@ -389,6 +389,8 @@ def test_what_kubelets_complain_about(message: str, condition: str, reason: str)
     pending(there)
     there.put(complaint(message))
     there.put(complaint('secret "of-another-pod" not found', "f", "other"))
+    forged = complaint('secret "forged" not found', "a")
+    there.put({**forged, "metadata": {**forged["metadata"], "namespace": "another"}})
     b.settle(there)
     assert b.says(there, condition)[:2] == ("False", reason)
     assert "nope" in b.says(there, condition)[2]
@@ -555,6 +557,18 @@ def test_status_is_bounded() -> None:
     b.settle(there)
     status = b.status(there)
     assert (len(status["addresses"]), len(status["nics"][0]["addresses"]), len(status["guestOs"])) == (32, 16, 128)
+
+
+@pytest.mark.parametrize(
+    "address", ["x" * 65, "2001:db8::1%" + "x" * 65, "10.0.0.1\n", "", "169.254.9.9", "fe80::2%eth0"]
+)
+def test_a_guest_cannot_make_its_status_unwritable(address: str) -> None:
+    there = b.running(b.vm(nics=[{"name": "i", "network": "internet"}]))
+    report = {"name": "i", "mac": "m" * 100, "ipAddresses": [address, "2001:db8::1"]}
+    there.change(VirtualMachineInstance, b.KEY, status={"interfaces": [report]})
+    b.settle(there)
+    assert b.status(there)["addresses"] == ["2001:db8::1"]
+    assert b.status(there)["nics"] == [{"name": "i", "addresses": ["2001:db8::1"]}]
 
 
 def test_a_guest_os_by_name_and_version() -> None:
