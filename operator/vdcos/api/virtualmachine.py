@@ -610,6 +610,8 @@ class DiskStatus(Model):
     """Where it is in its life."""
     progress: Annotated[str, Field(max_length=16)] = ""
     """Progress of the import in whole tens of percent, while it lasts."""
+    reason: Annotated[str, Field(max_length=64)] = ""
+    """What it waits for, or what is wrong with it, in one word; empty when nothing is."""
     reused: bool = False
     """A retained disk was found; the declared source was not used."""
     made: bool = False

@@ -202,13 +202,13 @@ class _Spec(msgspec.Struct, frozen=True):
     preference: _Preference | None = None
 
 
-class _Condition(msgspec.Struct, frozen=True):
-    type: str = ""
+class _DiskStatus(msgspec.Struct, frozen=True):
+    name: str = ""
     reason: str = ""
 
 
 class _Status(msgspec.Struct, frozen=True):
-    conditions: tuple[_Condition, ...] = ()
+    disks: tuple[_DiskStatus, ...] = ()
 
 
 class _Slim(msgspec.Struct, frozen=True):
@@ -223,7 +223,8 @@ _decode_slim = msgspec.json.Decoder(_Slim).decode
 
 
 def dependencies(own: Own) -> Iterable[str]:
-    """What a VirtualMachine depends on, as ``kind/namespace/name``, and ``waits/reason`` for what it waits for."""
+    """What a VirtualMachine depends on, as ``kind/namespace/name``, and ``waits/reason/datastore`` for what its disks
+    wait for."""
     try:
         slim = _decode_slim(own.raw)
     except msgspec.MsgspecError:
@@ -245,9 +246,12 @@ def dependencies(own: Own) -> Iterable[str]:
             kind = INSTANCETYPES.get(matcher.kind)
             scope = namespace if kind and kind.resource.namespaced else ""
             yield f"{matcher.kind}/{scope}/{matcher.name}"
-    for condition in slim.status.conditions:
-        if condition.reason in (DATASTORE_FULL, EXPANSION_UNSUPPORTED):
-            yield f"waits/{condition.reason}"
+    datastores = {disk.name: disk.datastore for disk in slim.spec.disks}
+    for told in slim.status.disks:
+        if told.reason == DATASTORE_FULL and told.name in datastores:
+            yield f"waits/{DATASTORE_FULL}/{datastores[told.name]}"
+        elif told.reason == EXPANSION_UNSUPPORTED:
+            yield f"waits/{EXPANSION_UNSUPPORTED}"
 
 
 DEPENDENTS: Index[Any] = Index(api.VirtualMachine, dependencies)

@@ -47,8 +47,8 @@ def _disk(held: Any, world: Snapshot) -> Iterable[Key]:
     if vm := meta.label(disks.VM):
         yield Key(meta.namespace, vm)
     yield from world.keys(DEPENDENTS, f"PersistentVolumeClaim/{meta.namespace}/{meta.name}")
-    if meta.label(disks.DATASTORE):
-        yield from world.keys(DEPENDENTS, f"waits/{observe.DATASTORE_FULL}")
+    if datastore := meta.label(disks.DATASTORE):
+        yield from world.keys(DEPENDENTS, f"waits/{observe.DATASTORE_FULL}/{datastore}")
 
 
 def _storage_class(_: Any, world: Snapshot) -> Iterable[Key]:

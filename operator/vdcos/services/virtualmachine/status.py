@@ -67,6 +67,8 @@ def _disk(case: Case, decision: storage.Decision) -> Mapping[str, Any]:
         fields["size"] = quantity.human(decision.size)
     if decision.progress:
         fields["progress"] = decision.progress
+    if decision.reason:
+        fields["reason"] = decision.reason
     if decision.reused:
         fields["reused"] = True
     if decision.disk.name in case.made or decision.phase in storage.MADE:

@@ -575,6 +575,7 @@ def test_growth_is_told_until_it_is_there() -> None:
     assert b.status(there)["disks"][0] == {
         "name": "data",
         "phase": "Expanding",
+        "reason": "Expanding",
         "claimName": DATA.name,
         "size": "20Gi",
         "message": "the disk grows to 20Gi",

@@ -101,6 +101,17 @@ def test_who_waits_for_room_looks_again_when_a_disk_changes() -> None:
     assert woken(there, DataVolume, held) == {Key("lab", "db"), b.KEY}
 
 
+def test_who_waits_for_room_is_found_behind_other_complaints_and_by_its_datastore() -> None:
+    there = b.running(b.vm(disks=[b.disk("root")]))
+    there.change(api.Datastore, Key("", "gold"), spec={"capacity": "11Gi"})
+    b.edit(there, disks=[b.disk("root", "1Gi"), b.disk("data")])
+    b.settle(there)
+    assert b.says(there, "StorageReady")[1] == "DiskLarger", "this complaint comes first"
+    for datastore, woken_up in (("gold", WEB), ("silver", set())):
+        held = DataVolume(metadata=meta("x", "lab", labels=disks.labels("db", "data", datastore)))
+        assert woken(there, DataVolume, held) - {Key("lab", "db")} == woken_up
+
+
 def test_who_waits_for_expansion_looks_again_when_a_storage_class_changes() -> None:
     there = b.running(b.vm(disks=[b.disk()]))
     there.put(b.storage_class(expands=False))
