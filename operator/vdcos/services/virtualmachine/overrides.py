@@ -7,19 +7,29 @@ from typing import Any
 from vdcos.api.overrides import is_allowed
 from vdcos.api.virtualmachine import Override
 
+_NO_POINTERS = frozenset(
+    {"isolateEmulatorThread", "maxSockets", "hidden", "endOfInterrupt", "logical", "physical", "acpiIndex"}
+)
+"""Numbers and booleans among what may be overridden that are no pointers in KubeVirt's Go (kubevirt.io/api 1.8,
+core/v1/schema.go): their zero value is the same as nothing. All others tell false from nothing, and many are true then.
+"""
+
 
 class Conflict(Exception):
     """An override does not fit what it is to change. The text says which and why."""
 
 
 def apply(manifest: Mapping[str, Any], overrides: Iterable[Override]) -> dict[str, Any]:
-    """The manifest with the overrides applied in order; items of lists are by name or index. Raises Conflict."""
+    """The manifest with the overrides applied in order; items of lists are by name or index. Raises Conflict.
+
+    What Go leaves out when it writes JSON is left out, so that KubeVirt's controllers do not seem to undo it.
+    """
     changed = copy.deepcopy(dict(manifest))
     for override in overrides:
         if not is_allowed(override.path):
             raise Conflict(f"{override.path} is not among the paths that may be overridden")
         _apply(changed, override)
-    return changed
+    return {field: _as_go_writes(value) for field, value in changed.items()}
 
 
 def _apply(manifest: dict[str, Any], override: Override) -> None:
@@ -72,3 +82,16 @@ def _index(items: list[Any], step: str) -> int:
         if isinstance(item, dict) and item.get("name") == step:
             return index
     return int(step) if step.isascii() and step.isdigit() and int(step) < len(items) else -1
+
+
+def _as_go_writes(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_as_go_writes(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {field: _as_go_writes(below) for field, below in value.items() if not _is_left_out(field, below)}
+
+
+def _is_left_out(field: str, value: Any) -> bool:
+    """Empty objects stay: ``rng: {}`` is a choice."""
+    return value is None or value in ("", []) or (field in _NO_POINTERS and not value)

@@ -90,6 +90,22 @@ def test_drift_is_put_right_and_counted() -> None:
     assert b.says(there, "Applied")[0] == "True"
 
 
+def test_only_a_zero_that_go_keeps_can_drift() -> None:
+    """A controller that writes the VM back drops the one; where the other is gone, KubeVirt takes it for true."""
+    path = "/spec/template/spec/"
+    overrides = [
+        {"op": "add", "path": f"{path}subdomain", "value": ""},
+        {"op": "add", "path": f"{path}domain/devices/autoattachMemBalloon", "value": False},
+    ]
+    there = b.running(b.vm(overrides=overrides))
+    assert "subdomain" not in b.template(there)
+    there.change(b.CHILD, b.KEY, spec={"template": {"spec": {"domain": {"devices": {"autoattachMemBalloon": None}}}}})
+    b.settle(there)
+    assert [action.repairs for action in there.log if isinstance(action, Apply)] == [
+        ("spec.template.spec.domain.devices.autoattachMemBalloon",)
+    ]
+
+
 def test_labels_are_put_right() -> None:
     there = b.running()
     there.change(b.CHILD, b.KEY, metadata={"labels": {"vdcos.dev/vm": "other"}})

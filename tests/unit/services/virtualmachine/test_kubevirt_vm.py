@@ -281,6 +281,26 @@ OVERRIDES: list[tuple[str, str, str, Any, Any]] = [
     ("remove what is not there", "remove", "domain/clock/utc", None, None),
     ("an item by its name", "add", "domain/devices/disks/data/cache", "none", "none"),
     ("an item by its index", "add", "domain/cpu/features/0/policy", "require", "require"),
+    ("an empty string is nothing", "add", "subdomain", "", None),
+    ("an empty list is nothing", "add", "dnsConfig/searches", [], None),
+    ("an empty object is a choice", "add", "domain/devices/rng", {}, {}),
+    ("a false that is the default", "add", "domain/cpu/isolateEmulatorThread", False, None),
+    (
+        "a zero that is the default",
+        "add",
+        "domain/devices/disks/data/blockSize",
+        {"custom": {"logical": 0}},
+        {"custom": {}},
+    ),
+    ("a false that is not the default", "add", "domain/devices/autoattachMemBalloon", False, False),
+    ("a zero that is not the default", "replace", "terminationGracePeriodSeconds", 0, 0),
+    (
+        "deep inside",
+        "add",
+        "domain/features",
+        {"kvm": {"hidden": False}, "acpi": {"enabled": False}},
+        {"kvm": {}, "acpi": {"enabled": False}},
+    ),
 ]
 
 
@@ -299,7 +319,7 @@ def test_override(op: Any, path: str, value: Any, want: Any) -> None:
 
 def features(op: Any, path: str, value: Any = None) -> list[Any]:
     changed = overrides.apply(BASE, [Override(op=op, path=f"{PREFIX}domain/cpu/features/{path}", value=value)])
-    return list(changed["spec"]["template"]["spec"]["domain"]["cpu"]["features"])
+    return list(changed["spec"]["template"]["spec"]["domain"]["cpu"].get("features", []))
 
 
 def test_lists_are_appended_to_changed_and_shortened() -> None:
