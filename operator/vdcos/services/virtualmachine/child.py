@@ -1,44 +1,27 @@
 """The child: KubeVirt's VM is created, changed, and put right when somebody else changed what we want."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from vdcos.core import conditions, ownership
 from vdcos.core.drift import drift, stamped
 from vdcos.core.foreign import kubevirt
 from vdcos.core.foreign.kubevirt import VirtualMachine
 from vdcos.core.objects import Meta, Unreadable
-from vdcos.core.plan import Apply, Patch
+from vdcos.core.plan import Apply, Instant, Patch
 from vdcos.services.virtualmachine.case import Case, Said
 
 APPLIED = "Applied"
 
 REPAIRED = f"{ownership.GROUP}/repaired"
-"""Annotation of the child: digest of the fields that were repaired last, how often in a row, and when (Unix seconds).
+"""Annotation of the child: the Unix time at which the repairs made so far are forgotten.
 
 It is written by the repair itself, so no crash can lose the count."""
 
-LIMIT = 3
-"""Repairs of the same fields in a row after which somebody else evidently means it."""
-WINDOW = 600
-"""Seconds within which the same repair counts as in a row, and after which a write war is joined again."""
-
-
-class Repairs(NamedTuple):
-    """What was repaired last."""
-
-    fields: str = ""
-    times: int = 0
-    at: int = 0
-
-    @classmethod
-    def of(cls, child: Meta) -> "Repairs":
-        fields, _, rest = child.annotation(REPAIRED).partition("/")
-        times, _, at = rest.partition("/")
-        return cls(fields, int(times), int(at)) if times.isdecimal() and at.isdecimal() else cls()
-
-    def __str__(self) -> str:
-        return f"{self.fields}/{self.times}/{self.at}"
+AT_ONCE = 3
+"""Repairs one after the other, of whatever fields, after which somebody else evidently means it."""
+FORGIVEN = 200
+"""Seconds after which one repair is forgotten. People who stop a VM now and then are no opponents, controllers are."""
 
 
 def converge(case: Case) -> Said:
@@ -92,19 +75,16 @@ def _repair(case: Case, child: kubevirt.VirtualMachine, manifest: Mapping[str, A
     fields = tuple(sorted(drift(compared, live)))
     if not fields:
         return Said(conditions=(conditions.true(APPLIED, "Applied", "the KubeVirt VM is as it should be"),))
-    before, mark = Repairs.of(child.metadata), ownership.digest("\n".join(fields))
-    again = mark == before.fields and case.now.wall - before.at < WINDOW
-    if again and before.times >= LIMIT:
+    forgotten = _forgotten(child.metadata, case.now) + FORGIVEN
+    if (left := forgotten - AT_ONCE * FORGIVEN - case.now.wall) > 0:
         message = (
-            f"somebody keeps changing {_listed(fields)} of KubeVirt VM {child.metadata.key}: it was put right {LIMIT} "
-            "times in a row and is left as it is now. Find out who (kubectl get vm -o yaml --show-managed-fields) and "
-            f"stop them; the next attempt is made {WINDOW // 60} min after the last, or when this object changes"
+            f"somebody keeps changing {_listed(fields)} of KubeVirt VM {child.metadata.key}: it was put right too "
+            "often and is left as it is for now. Find out who (kubectl get vm -o yaml --show-managed-fields) and stop "
+            f"them; it is put right every {FORGIVEN} s at most, and when this object changes"
         )
-        left = max(1.0, WINDOW - (case.now.wall - before.at))
-        return Said(conditions=(conditions.false(APPLIED, "WriteWar", message),), after=left)
-    repairs = Repairs(mark, before.times + 1 if again else 1, int(case.now.wall))
+        return Said(conditions=(conditions.false(APPLIED, "WriteWar", message),), after=max(1.0, left))
     metadata = manifest["metadata"]
-    marked = {**metadata, "annotations": {**metadata["annotations"], REPAIRED: str(repairs)}}
+    marked = {**metadata, "annotations": {**metadata["annotations"], REPAIRED: str(int(forgotten))}}
     apply = Apply(
         VirtualMachine.resource,
         _of(child, {**manifest, "metadata": marked}),
@@ -112,6 +92,14 @@ def _repair(case: Case, child: kubevirt.VirtualMachine, manifest: Mapping[str, A
         repairs=fields,
     )
     return Said((apply,), (conditions.false(APPLIED, "Repairing", f"{_listed(fields)} is being put right"),))
+
+
+def _forgotten(child: Meta, now: Instant) -> float:
+    """When the repairs made so far are forgotten: a leaky bucket as one point in time (the generic cell rate algorithm,
+    ITU-T I.371). Others can write there, too; what repairs cannot have come to counts nothing."""
+    text = child.annotation(REPAIRED)
+    told = int(text) if text.isascii() and text.isdigit() and len(text) <= len("9999999999") else 0
+    return told if now.wall < told <= now.wall + AT_ONCE * FORGIVEN else now.wall
 
 
 def _of(child: kubevirt.VirtualMachine, manifest: Mapping[str, Any]) -> dict[str, Any]:
