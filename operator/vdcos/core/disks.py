@@ -26,6 +26,9 @@ SIZE = f"{ownership.GROUP}/size"
 GROWN_UNDER = f"{ownership.GROUP}/grown-under"
 """Annotation of a claim: uid of the VirtualMachineInstance that ran when the disk grew and cannot see it."""
 
+MOST = 2**63 - 1
+"""Bytes that one disk counts for at most: the largest quantity that Kubernetes keeps. Users write what they like."""
+
 
 def name(vm: str, disk: str) -> str:
     """The name of a disk's DataVolume and claim: ``a``+``b-c`` and ``a-b``+``c`` differ."""
@@ -43,22 +46,28 @@ def is_disk(meta: Meta, vm: str, disk: str) -> bool:
 
 def requested(meta: Meta) -> int:
     """Bytes that the disk was created with; 0 when nobody says."""
-    return _number(meta.annotation(REQUESTED))
+    return _bytes(meta.annotation(REQUESTED))
 
 
 def grown_to(meta: Meta) -> int:
     """Bytes that were declared when the disk last grew; 0 when it never did."""
-    return _number(meta.annotation(SIZE))
+    return _bytes(meta.annotation(SIZE))
 
 
-def _number(text: str) -> int:
-    return int(text) if text.isascii() and text.isdigit() else 0
+def asked(volume: DataVolume) -> int:
+    """Bytes that a DataVolume asks for, before CDI adds what a filesystem needs; 0 when it does not say."""
+    wanted = volume.spec.storage or volume.spec.pvc
+    return _bytes(wanted.resources.requests.storage) if wanted else 0
 
 
 def claimed(claim: PersistentVolumeClaim) -> int:
     """Bytes that a claim requests; 0 when it does not say, or not in a form that we understand."""
+    return _bytes(claim.spec.resources.requests.storage)
+
+
+def _bytes(text: str | int) -> int:
     try:
-        return quantity.whole(claim.spec.resources.requests.storage)
+        return min(quantity.whole(text), MOST)
     except ValueError:
         return 0
 
@@ -75,8 +84,8 @@ def _growth(claim: PersistentVolumeClaim) -> int:
     return max(0, claimed(claim) - (requested(claim.metadata) if counted else 0))
 
 
-CREATED: Index[Any] = Index(DataVolume, _datastore, lambda volume: requested(volume.metadata))
-"""DataVolumes by datastore; their amount is what they were created with."""
+CREATED: Index[Any] = Index(DataVolume, _datastore, asked)
+"""DataVolumes by datastore; their amount is what they ask for, which cannot change."""
 GROWN: Index[Any] = Index(PersistentVolumeClaim, _datastore, _growth)
 """Claims by datastore; their amount is what they request beyond that: growth, a filesystem's own needs, and everything
 where no DataVolume is left."""

@@ -1,11 +1,13 @@
 """Kubernetes quantities as integers of their smallest useful unit."""
 
 import functools
+import math
 import re
 from decimal import Decimal
 from typing import Any
 
-PATTERN = re.compile(r"([0-9]+(?:\.[0-9]+)?)(Ki|Mi|Gi|Ti|Pi|Ei|m|k|M|G|T|P|E)?")
+# Longer ones mean nothing, and others can write them: the largest that Kubernetes keeps has 19 digits.
+PATTERN = re.compile(r"([0-9]{1,24}(?:\.[0-9]{1,24})?)(Ki|Mi|Gi|Ti|Pi|Ei|m|k|M|G|T|P|E)?")
 _FACTORS: dict[str | None, Decimal] = {
     None: Decimal(1),
     "m": Decimal("0.001"),
@@ -28,8 +30,7 @@ def parse(text: str | int) -> Decimal:
 
 def whole(text: str | int) -> int:
     """A quantity of bytes or pieces, rounded up to a whole one. Raises ValueError."""
-    value = parse(text)
-    return int(value) + (value % 1 > 0)
+    return math.ceil(parse(text))
 
 
 def same(one: Any, other: Any) -> bool:

@@ -77,7 +77,10 @@ def disk(where: str, vm: str, name: str, datastore: str, size: str = "1Gi", clai
     """A disk's DataVolume in namespace ``where``, and its claim when that requests a size."""
     requested = {disks.REQUESTED: str(quantity.whole(size))}
     metadata = {"labels": disks.labels(vm, name, datastore), "annotations": requested}
-    volume = _object("cdi.kubevirt.io/v1beta1", "DataVolume", disks.name(vm, name), where, metadata=metadata)
+    asked = {"storage": {"resources": {"requests": {"storage": size}}}}
+    volume = _object(
+        "cdi.kubevirt.io/v1beta1", "DataVolume", disks.name(vm, name), where, metadata=metadata, spec=asked
+    )
     if not claim:
         return (volume,)
     owner = {

@@ -4,6 +4,7 @@ from typing import ClassVar
 
 import msgspec
 
+from vdcos.core.foreign.kubernetes import ClaimResources
 from vdcos.core.objects import Object, Resource
 
 
@@ -27,10 +28,22 @@ class DataVolumeStatus(msgspec.Struct, frozen=True):
         return next((c for c in self.conditions if c.type == kind), DataVolumeCondition(kind))
 
 
+class WantedStorage(msgspec.Struct, frozen=True):
+    resources: ClaimResources = ClaimResources()
+
+
+class DataVolumeSpec(msgspec.Struct, frozen=True):
+    """How much storage it asks for, in the one form or the other. It is immutable, and nothing else of it is read."""
+
+    storage: WantedStorage | None = None
+    pvc: WantedStorage | None = None
+
+
 class DataVolume(Object, frozen=True):
-    """All of them, so that a namesake is seen and left alone. The spec is immutable and therefore not kept."""
+    """All of them, so that a namesake is seen and left alone."""
 
     resource: ClassVar[Resource] = Resource("cdi.kubevirt.io", "v1beta1", "datavolumes", "DataVolume")
+    spec: DataVolumeSpec = DataVolumeSpec()
     status: DataVolumeStatus = DataVolumeStatus()
 
 

@@ -14,9 +14,9 @@ class Namespace(Object, frozen=True):
 
 
 class Storage(msgspec.Struct, frozen=True):
-    """An amount of storage as a quantity; "" when it is not said."""
+    """An amount of storage as a quantity; "" when it is not said. Custom resources may hold a plain number."""
 
-    storage: str = ""
+    storage: str | int = ""
 
 
 class ClaimResources(msgspec.Struct, frozen=True):

@@ -119,8 +119,8 @@ def _first_or_last(disk: Disk, world: Snapshot) -> Iterable[Key]:
 
 def _account(disk: Disk) -> Hashable:
     """What counts of a disk: how far an import has come does not."""
-    claimed = disks.claimed(disk) if isinstance(disk, PersistentVolumeClaim) else 0
-    return disk.metadata.label(disks.DATASTORE), disks.requested(disk.metadata), claimed
+    size = disks.claimed(disk) if isinstance(disk, PersistentVolumeClaim) else disks.asked(disk)
+    return disk.metadata.label(disks.DATASTORE), disks.requested(disk.metadata), size
 
 
 def _datastores_on_class(held: StorageClass | StorageProfile, world: Snapshot) -> Iterable[Key]:
