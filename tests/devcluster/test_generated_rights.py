@@ -119,8 +119,8 @@ def test_tenants_cannot_forge_or_change_derived_attachments(installed: Cluster, 
 
 def test_only_administrators_hand_out_devices(installed: Cluster, namespace: str) -> None:
     """A tenant who may edit and create namespaces still cannot give himself host devices."""
-    role = f"namespaces-{namespace}"
-    installed.kubectl("create", "clusterrole", role, "--verb=get,patch,update,create", "--resource=namespaces")
+    role, every = f"namespaces-{namespace}", "namespaces,namespaces/status,namespaces/finalize"
+    installed.kubectl("create", "clusterrole", role, "--verb=get,patch,update,create", f"--resource={every}")
     installed.kubectl("create", "clusterrolebinding", role, f"--clusterrole={role}", "--user=tenant")
     annotate = ["annotate", "--overwrite", "namespace", namespace]
     eventually(
@@ -135,6 +135,13 @@ def test_only_administrators_hand_out_devices(installed: Cluster, namespace: str
         "metadata": {"name": f"{namespace}-2", "annotations": {"vdcos.dev/allowed-devices": "*"}},
     }
     refused(lambda: installed.kubectl("create", "-f", "-", *TENANT, stdin=json.dumps(new)), "it takes verb allow")
+    body = json.dumps({"metadata": {"annotations": {"vdcos.dev/allowed-devices": "*"}}})
+    status = ["patch", "namespace", namespace, "--subresource=status", "--type=merge", "-p", body]
+    refused(lambda: installed.kubectl(*status, *TENANT), "it takes verb allow")
+    finalize = ["replace", "--raw", f"/api/v1/namespaces/{namespace}/finalize", "-f", "-"]
+    there = installed.get("namespace", namespace)
+    there["metadata"]["annotations"] = {"vdcos.dev/allowed-devices": "*"}
+    refused(lambda: installed.kubectl(*finalize, *TENANT, stdin=json.dumps(there)), "it takes verb allow")
     installed.kubectl(*annotate, "vdcos.dev/allowed-devices=nvidia.com/T4")
     installed.kubectl(*annotate, "colour=blue", *TENANT)
     refused(lambda: installed.kubectl(*annotate, "vdcos.dev/allowed-devices-", *TENANT), "it takes verb allow")

@@ -162,7 +162,7 @@ def policies() -> list[Manifest]:
                     "apiGroups": [""],
                     "apiVersions": ["*"],
                     "operations": ["CREATE", "UPDATE"],
-                    "resources": ["namespaces"],
+                    "resources": ["namespaces", "namespaces/status", "namespaces/finalize"],
                 }
             ],
             [f"[object].map(o, {_DEVICES})[0] != (oldObject == null ? '' : [oldObject].map(o, {_DEVICES})[0])"],

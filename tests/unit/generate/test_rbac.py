@@ -104,3 +104,10 @@ def test_every_policy_is_bound() -> None:
     policies = {manifest["metadata"]["name"] for manifest in manifests[::2]}
     assert {manifest["spec"]["policyName"] for manifest in manifests[1::2]} == policies
     assert len(policies) == 3
+
+
+def test_devices_cannot_be_handed_out_through_a_subresource() -> None:
+    """The metadata of a namespace can be written through its subresources, too."""
+    policy = next(each for each in rbac.policies() if each["metadata"]["name"] == "vdcos-allowed-devices")
+    (rule,) = policy["spec"]["matchConstraints"]["resourceRules"]
+    assert set(rule["resources"]) == {"namespaces", "namespaces/status", "namespaces/finalize"}
