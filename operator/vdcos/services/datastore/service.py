@@ -46,7 +46,11 @@ class DatastoreService:
             "tenants": _usage(seen.tenants),
             "retained": _usage(seen.retained),
         }
-        status, after = counts.paced(cr.status.manifest(), counted, now)
+        stored = cr.status.manifest()
+        if seen.blind:  # what is not seen is not gone: the counts stand
+            status, after = {field: stored[field] for field in (*counted, counts.COUNTED_AT) if field in stored}, None
+        else:
+            status, after = counts.paced(stored, counted, now)
         going = cr.metadata.deletion_timestamp is not None
         return Plan(
             actions=finalizers.hold(kinds.DATASTORE, cr.metadata, in_use) if in_use or not seen.blind else (),
@@ -161,6 +165,10 @@ def _accepts(spec: DatastoreSpec, seen: Seen, going: bool) -> Condition:
         return conditions.false(ACCEPTS, "Deleting", "The datastore is being deleted: new disks are refused.")
     if spec.maintenance:
         return conditions.false(ACCEPTS, "Maintenance", "In maintenance as declared: new disks are refused.")
+    if seen.blind:
+        return conditions.unknown(
+            ACCEPTS, "CannotCount", f"Disks cannot be counted, the counts are of before: {seen.blind.why}."
+        )
     if spec.capacity is not None and seen.provisioned >= quantity.whole(spec.capacity):
         return conditions.false(
             ACCEPTS,

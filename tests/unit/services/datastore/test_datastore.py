@@ -356,3 +356,19 @@ def test_what_cdi_uses_while_it_makes_a_disk_is_not_counted() -> None:
 )
 def test_provisioned_is_written_for_people(size: int, want: str) -> None:
     assert rounded(size) == want
+
+
+@pytest.mark.parametrize("kind", (DataVolume, PersistentVolumeClaim, api.VirtualMachine))
+def test_counts_stand_while_disks_cannot_be_seen(kind: type[Any]) -> None:
+    there = world(builders.disk("a", "web", "root", "gold", "10Gi"), capacity="1Ti")
+    settle(there)
+    before = status(there)
+    assert (before["provisioned"], before["disks"]) == ("10Gi", 1)
+    there.unavailable(kind, "the API is not installed")
+    there.remove(DataVolume, disks.key("a", "web", "root"))
+    later(there, 60)
+    accepts = settle(there)["AcceptsDisks"]
+    assert (accepts.status, accepts.reason) == ("Unknown", "CannotCount")
+    assert "the API is not installed" in accepts.message
+    counts = ("provisioned", "disks", "tenants", "retained", "countedAt")
+    assert {field: status(there).get(field) for field in counts} == {field: before.get(field) for field in counts}
