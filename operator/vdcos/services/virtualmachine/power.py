@@ -115,8 +115,12 @@ class Facts:
             and self.instance is None
             and (self.final is None or self.final.status.phase == "Succeeded")
             and self.strategy == child.status.run_strategy == "RerunOnFailure"
-            and not any(request.action == "Start" for request in child.status.state_change_requests)
+            and not self.asked("Start")
         )
+
+    def asked(self, action: str) -> bool:
+        """Somebody asked for this by virtctl, and KubeVirt has not done with it: a stop ends with the instance."""
+        return self.child is not None and any(each.action == action for each in self.child.status.state_change_requests)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +180,9 @@ def _stays_off(facts: Facts) -> Outcome | None:
     if not facts.stays_off:
         return None
     reason = facts.before if facts.before in (GUEST_SHUTDOWN, STOP_REQUESTED) else STAYED_OFF
-    if facts.final is not None and facts.final.metadata.deletion_timestamp is None:
+    if facts.asked("Stop"):
+        reason = STOP_REQUESTED
+    elif facts.final is not None and facts.final.metadata.deletion_timestamp is None:
         reason = GUEST_SHUTDOWN
     who = {
         GUEST_SHUTDOWN: "the guest shut itself down",

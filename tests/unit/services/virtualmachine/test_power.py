@@ -281,6 +281,17 @@ def test_why_it_stays_off_is_remembered() -> None:
     assert "PoweredOff and, when that is done, to PoweredOn" in message
 
 
+def test_a_stop_that_was_over_at_once_is_still_known() -> None:
+    """The instance had stopped before anybody saw it stopping: the request stands until it is gone."""
+    there = b.running(b.vm(onGuestShutdown="StayOff"))
+    together(deleting, phase("Succeeded"), child_status(stateChangeRequests=[{"action": "Stop"}]))(there)
+    b.settle(there)
+    child_status(stateChangeRequests=[])(there)
+    gone(there)
+    b.settle(there)
+    assert b.says(there, "PowerStateSynced")[1] == "StopRequested"
+
+
 def test_guest_shutdown_is_remembered() -> None:
     there = b.running(b.vm(onGuestShutdown="StayOff"))
     phase("Succeeded")(there)
