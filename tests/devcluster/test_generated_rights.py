@@ -148,6 +148,63 @@ def test_only_administrators_hand_out_devices(installed: Cluster, namespace: str
     installed.kubectl("delete", "clusterrolebinding,clusterrole", role)
 
 
+def disk(kind: str, namespace: str, *, marked: bool = True) -> str:
+    marks = {"labels": {"vdcos.dev/datastore": "gold"}, "annotations": {"vdcos.dev/requested": "1"}}
+    storage: dict[str, object] = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    meta = {"name": "disk", "namespace": namespace, **(marks if marked else {})}
+    if kind == "PersistentVolumeClaim":
+        return json.dumps({"apiVersion": "v1", "kind": kind, "metadata": meta, "spec": storage})
+    spec = {"source": {"blank": {}}, "storage": storage}
+    return json.dumps({"apiVersion": "cdi.kubevirt.io/v1beta1", "kind": kind, "metadata": meta, "spec": spec})
+
+
+CDI = ("--as=system:serviceaccount:cdi:cdi-sa",)
+KUBEVIRT = ("--as=system:serviceaccount:kubevirt:kubevirt-controller",)
+STATEFUL_SETS = ("--as=system:serviceaccount:kube-system:statefulset-controller",)
+
+
+@pytest.mark.parametrize(
+    ("kind", "may_mark", "may_not"),
+    [
+        ("DataVolume", (OPERATOR, ()), (TENANT, CDI, KUBEVIRT)),
+        ("PersistentVolumeClaim", ((), CDI, KUBEVIRT), (TENANT, STATEFUL_SETS)),
+    ],
+)
+def test_only_vdcos_says_what_a_disk_counts(
+    installed: Cluster,
+    namespace: str,
+    kind: str,
+    may_mark: tuple[tuple[str, ...], ...],
+    may_not: tuple[tuple[str, ...], ...],
+) -> None:
+    """Whoever copies what tenants wrote into templates is no better than they."""
+    installed.kubectl("create", "rolebinding", "all", "-n", namespace, "--clusterrole=cluster-admin", "--user=tenant")
+    says = "only vdcos sets them"
+
+    def create(who: tuple[str, ...], *, marked: bool = True) -> Callable[[], str]:
+        return lambda: installed.kubectl("create", "-f", "-", *who, stdin=disk(kind, namespace, marked=marked))
+
+    def change(verb: str, mark: str) -> Callable[[], str]:
+        return lambda: installed.kubectl(verb, kind, "disk", "-n", namespace, "--overwrite", mark, *TENANT)
+
+    eventually(lambda: is_refused(create(TENANT), says), 30)
+    for who in may_not:
+        refused(create(who), says)
+    create(TENANT, marked=False)()
+    refused(change("label", "vdcos.dev/datastore=gold"), says)
+    refused(change("annotate", "vdcos.dev/requested=1"), says)
+    delete = ["delete", kind, "disk", "-n", namespace]
+    for who in may_mark:
+        installed.kubectl(*delete, *TENANT)
+        create(who)()
+    change("label", "colour=blue")()
+    change("annotate", "colour=blue")()
+    for verb, mark in (("label", "vdcos.dev/datastore"), ("annotate", "vdcos.dev/requested")):
+        refused(change(verb, f"{mark}=other"), says)
+        refused(change(verb, f"{mark}-"), says)
+    installed.kubectl(*delete, *TENANT)
+
+
 def test_people_see_infrastructure_and_edit_machines(installed: Cluster, namespace: str) -> None:
     installed.kubectl("create", "rolebinding", "edit", "-n", namespace, "--clusterrole=edit", "--user=tenant")
 

@@ -124,6 +124,14 @@ _OURS = f"has(o.metadata.labels) && o.metadata.labels[?'{ownership.MANAGED_BY}']
 _DEVICES = f"has(o.metadata.annotations) ? o.metadata.annotations[?'{api.ALLOWED_DEVICES}'].orValue('') : ''"
 
 
+def _marks_differ(field: str) -> str:
+    """CEL: whether labels or annotations of our own group come, go or change."""
+    new = f"object.metadata.?{field}.orValue({{}})"
+    old = f"(oldObject == null ? {{}} : oldObject.metadata.?{field}.orValue({{}}))"
+    differ = f"p[0].exists(k, k.startsWith('{api.GROUP}/') && p[1][?k].orValue('') != p[0][k])"
+    return f"[[{new}, {old}], [{old}, {new}]].exists(p, {differ})"
+
+
 def policies() -> list[Manifest]:
     """ValidatingAdmissionPolicies and their bindings."""
     return [
@@ -169,6 +177,28 @@ def policies() -> list[Manifest]:
             f"authorizer.group('{api.GROUP}').resource('devices').check('allow').allowed()",
             f"annotation {api.ALLOWED_DEVICES} hands host devices to tenants:"
             f" it takes verb allow on devices.{api.GROUP}, as cluster administrators have it",
+        ),
+        *_policy(
+            "vdcos-disk-marks",
+            [
+                {
+                    "apiGroups": [group],
+                    "apiVersions": ["*"],
+                    "operations": ["CREATE", "UPDATE"],
+                    "resources": [plural, f"{plural}/status"],
+                }
+                for group, plural in (("cdi.kubevirt.io", "datavolumes"), ("", "persistentvolumeclaims"))
+            ],
+            [f"request.userInfo.username != '{USER}'", f"{_marks_differ('labels')} || {_marks_differ('annotations')}"],
+            # CDI copies marks from a DataVolume to its claim, and KubeVirt from a claim to the one restored from its
+            # snapshot; both may create claims everywhere. So may controllers of Kubernetes, which take templates from
+            # tenants (StatefulSets, pods); and for DataVolumes, KubeVirt's and CDI's do.
+            f"authorizer.group('{api.GROUP}').resource('datastores').check('update').allowed()"
+            " || request.resource.resource == 'persistentvolumeclaims'"
+            " && !request.userInfo.username.startsWith('system:serviceaccount:kube-system:')"
+            " && authorizer.group('').resource('persistentvolumeclaims').check('create').allowed()",
+            f"labels and annotations {api.GROUP}/ of a disk say whose it is and what it counts on a Datastore:"
+            " only vdcos sets them; declare the disk in a VirtualMachine, or delete it",
         ),
     ]
 
