@@ -14,6 +14,7 @@ from devcluster.cluster import Cluster
 from devcluster.waiting import eventually
 from tests.devcluster.replica import Replica
 from vdcos import api
+from vdcos.core import disks
 
 Tree = dict[str, Any]
 
@@ -129,6 +130,31 @@ async def test_what_is_missing_is_told_and_waited_for(cluster: Cluster, namespac
     vms.edit("large", memory={"size": "128Mi"})
     for name in wanted:
         await soon(functools.partial(vms.is_up, name), 180)
+
+
+async def test_a_disk_goes_with_its_vm_when_that_is_declared_last(
+    cluster: Cluster, namespace: str, operator: Replica
+) -> None:
+    vms, datastore = Vms(cluster, namespace), f"disks-{namespace[-6:]}"
+    store(cluster, datastore)
+
+    def declare(policy: str) -> list[Tree]:
+        return [{"name": "root", "size": "1Gi", "datastore": datastore, "deletionPolicy": policy}]
+
+    def owners() -> list[str]:
+        volume = cluster.get("dv", disks.name("keeps", "root"), "-n", namespace)
+        return [reference["kind"] for reference in volume["metadata"].get("ownerReferences", [])]
+
+    vms.apply("keeps", powerState="PoweredOff", disks=declare("Retain"))
+    await soon(lambda: owners() == [] and vms.says("keeps")[0] == "True")
+    vms.edit("keeps", disks=declare("Delete"))
+    await soon(lambda: owners() == ["VirtualMachine"])
+    vms.edit("keeps", disks=declare("Retain"))
+    await soon(lambda: owners() == [])
+    vms.edit("keeps", disks=declare("Delete"))
+    await soon(lambda: owners() == ["VirtualMachine"])
+    cluster.kubectl("delete", "vdcvm", "keeps", "-n", namespace)
+    await soon(lambda: "keeps" not in cluster.kubectl("get", "dv,pvc", "-n", namespace, "-o", "name"))
 
 
 async def test_a_stop_is_respected_and_power_comes_back_when_declared(
