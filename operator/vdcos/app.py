@@ -10,14 +10,11 @@ import signal
 import socket
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from vdcos import __version__
-from vdcos.core.objects import Index, Object, Resource
 from vdcos.core.plan import Instant
-from vdcos.core.service import Service
 from vdcos.runtime.credentials import Origin
 from vdcos.runtime.endpoints import Health, serve
 from vdcos.runtime.engine import Engine
@@ -32,7 +29,7 @@ from vdcos.runtime.reflector import Reflector
 from vdcos.runtime.shell import MOST_SECONDS, Shell
 from vdcos.runtime.store import Store
 from vdcos.runtime.threads import in_own_loop
-from vdcos.services.catalogue import services
+from vdcos.services.catalogue import indexes, kinds, services
 
 log = logging.getLogger(__name__)
 
@@ -58,18 +55,6 @@ def clock() -> Instant:
 def identity() -> str:
     """A name for this process that no other process ever has: of two replicas, only one may lead."""
     return f"{os.environ.get('POD_NAME') or socket.gethostname()}_{uuid.uuid4().hex[:12]}"
-
-
-def kinds(served: Iterable[Service[Any, Any]]) -> dict[type[Any], Resource]:
-    """Every kind that services own or watch, with the resource it is read from."""
-    own = {service.kind: service.resource for service in served}
-    watched = [watch.kind for service in served for watch in service.watches]
-    return {**own, **{kind: kind.resource for kind in watched if kind not in own and issubclass(kind, Object)}}
-
-
-def indexes(served: Iterable[Service[Any, Any]]) -> list[Index[Any]]:
-    """Every index that services declare, each once."""
-    return list(dict.fromkeys(index for service in served for index in service.indexes))
 
 
 async def run(settings: Settings) -> None:

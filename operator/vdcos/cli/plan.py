@@ -11,7 +11,6 @@ from typing import Any, TextIO
 
 import yaml
 
-from vdcos import app
 from vdcos.core.conditions import READY
 from vdcos.runtime import logs
 from vdcos.runtime.credentials import NoCluster, Origin
@@ -23,7 +22,7 @@ from vdcos.runtime.reflector import Reflector
 from vdcos.runtime.rehearsal import Rehearsal, Report, Unfit
 from vdcos.runtime.requests import ApiError
 from vdcos.runtime.store import Store
-from vdcos.services.catalogue import services
+from vdcos.services.catalogue import indexes, kinds, services
 
 NOTHING, FAILED, SOMETHING = 0, 1, 2
 SUFFIXES = (".yaml", ".yml", ".json")
@@ -34,8 +33,8 @@ def main(chosen: argparse.Namespace) -> int:
     try:
         manifests = list(read(chosen.filename, sys.stdin))
         served = services(discover_networks())
-        resources = app.kinds(served)
-        store = Store(resources, app.indexes(served))
+        resources = kinds(served)
+        store = Store(resources, indexes(served))
         if chosen.offline:
             for kind in resources:
                 store.replace(kind, [], "1")

@@ -45,6 +45,26 @@ class NotLeading(Exception):
     """Our right to write has run out, or is about to."""
 
 
+def seconds_for_request(remaining: float) -> float:
+    """How long a request may take when so many seconds are left of our right to write. Raises NotLeading."""
+    if remaining <= LEAST_SECONDS:
+        raise NotLeading
+    return min(remaining, MOST_SECONDS)
+
+
+def land(queue: Queue, item: Item, outcome: Outcome, now: float) -> None:
+    """Give an item that was looked at back to the queue. ``now`` is in monotonic seconds."""
+    match outcome.result:
+        case "done" | "gone" | "refused":
+            queue.done(item, now, outcome.after)
+        case "conflict":
+            queue.failed(item, now)
+        case "backoff":
+            queue.failed(item, now, outcome.after or 0.0)
+        case "bug":
+            queue.failed(item, now, BUG_SECONDS)
+
+
 class Shell:
     """One per process, in the main loop. ``remaining`` gives the seconds that a write may still take, 0 for none."""
 
@@ -137,15 +157,7 @@ class Shell:
             raise
         now = self._clock()
         self._observer.reconciled(item, outcome, now - began)
-        match outcome.result:
-            case "done" | "gone" | "refused":
-                self._queue.done(item, now, outcome.after)
-            case "conflict":
-                self._queue.failed(item, now)
-            case "backoff":
-                self._queue.failed(item, now, outcome.after or 0.0)
-            case "bug":
-                self._queue.failed(item, now, BUG_SECONDS)
+        land(self._queue, item, outcome, now)
 
     async def _converse(self, conversation: Conversation) -> Outcome:
         """Make the engine's requests one after the other. Raises NotLeading; the conversation is closed then."""
@@ -165,10 +177,7 @@ class Shell:
             conversation.close()
 
     async def _send(self, request: Request) -> bytes:
-        remaining = self._remaining()
-        if remaining <= LEAST_SECONDS:
-            raise NotLeading
-        answer = await self._sender.send(request, min(remaining, MOST_SECONDS))
+        answer = await self._sender.send(request, seconds_for_request(self._remaining()))
         if request.writes:
             self._observer.wrote(request)
         return answer

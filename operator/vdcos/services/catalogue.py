@@ -1,7 +1,9 @@
 """All vServices of the operator: one list for the runtime and for everything that is generated from declarations."""
 
+from collections.abc import Iterable
 from typing import Any
 
+from vdcos.core.objects import Index, Object, Resource
 from vdcos.core.service import Service
 from vdcos.providers import networks
 from vdcos.services import datastore, network, virtualmachine
@@ -14,3 +16,15 @@ def services(providers: networks.Providers) -> tuple[Service[Any, Any], ...]:
         network.NetworkService(providers),
         datastore.DatastoreService(),
     )
+
+
+def kinds(served: Iterable[Service[Any, Any]]) -> dict[type[Any], Resource]:
+    """Every kind that services own or watch, with the resource it is read from."""
+    own = {service.kind: service.resource for service in served}
+    watched = [watch.kind for service in served for watch in service.watches]
+    return {**own, **{kind: kind.resource for kind in watched if kind not in own and issubclass(kind, Object)}}
+
+
+def indexes(served: Iterable[Service[Any, Any]]) -> list[Index[Any]]:
+    """Every index that services declare, each once."""
+    return list(dict.fromkeys(index for service in served for index in service.indexes))

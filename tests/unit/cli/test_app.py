@@ -18,6 +18,7 @@ from vdcos.core import kinds
 from vdcos.runtime.lease import LEASE
 from vdcos.runtime.metrics import Metrics
 from vdcos.runtime.queue import Queue
+from vdcos.services import catalogue
 from vdcos.services.catalogue import services
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "guide" / "operating.md"
@@ -74,7 +75,7 @@ def test_identities_are_unique() -> None:
 
 
 def test_every_kind_has_its_own_resource() -> None:
-    found = app.kinds(services({}))
+    found = catalogue.kinds(services({}))
     assert len({json.dumps([r.group, r.version, r.plural]) for r in found.values()}) == len(found)
     assert all(service.kind in found for service in services({}))
 
