@@ -38,9 +38,13 @@ def drift(wanted: Any, live: Any, path: str = "") -> Iterator[str]:
         yield path
 
 
+def mark(manifest: Manifest) -> str:
+    """The digest of a manifest, by which it is known again."""
+    return ownership.digest(msgspec.json.encode(manifest, order="deterministic").decode(), 16)
+
+
 def stamped(manifest: Manifest) -> dict[str, Any]:
-    """The manifest with the annotation that holds its own digest (``ownership.APPLIED``)."""
-    mark = ownership.digest(msgspec.json.encode(manifest, order="deterministic").decode(), 16)
+    """The manifest with the annotation that holds its own mark (``ownership.APPLIED``)."""
     meta = dict(manifest["metadata"])
-    meta["annotations"] = {**meta.get("annotations", {}), ownership.APPLIED: mark}
+    meta["annotations"] = {**meta.get("annotations", {}), ownership.APPLIED: mark(manifest)}
     return {**manifest, "metadata": meta}

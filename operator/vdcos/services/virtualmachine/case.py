@@ -8,7 +8,9 @@ from typing import Any
 from vdcos import api
 from vdcos.api import virtualmachine as words
 from vdcos.core import disks as names
+from vdcos.core import ownership
 from vdcos.core.conditions import Condition
+from vdcos.core.drift import mark
 from vdcos.core.foreign import kubevirt
 from vdcos.core.foreign.cdi import DataVolume
 from vdcos.core.foreign.kubernetes import FailedMount, PersistentVolumeClaim
@@ -197,15 +199,29 @@ class Case:
 
     @cached_property
     def run_strategy(self) -> kubevirt_vm.RunStrategy:
-        declared = str(self.seen.child_spec.get("runStrategy", ""))
         child = self.child if self.mine else None
-        return power.run_strategy(self.cr.spec, declared, child, self.seen.instance)
+        return power.run_strategy(self.cr.spec, self._strategy, child, self.seen.instance, self._is_changing)
+
+    @property
+    def _strategy(self) -> str:
+        """What the child says now."""
+        return str(self.seen.child_spec.get("runStrategy", ""))
+
+    def _is_changing(self) -> bool:
+        """Whether the child is about to be changed in anything but its power."""
+        manifest = self._manifest(self._strategy)
+        if self.child is None or self._missing or isinstance(manifest, overrides.Conflict):
+            return False
+        return mark(manifest) != self.child.metadata.annotation(ownership.APPLIED)
 
     @cached_property
     def wanted(self) -> Mapping[str, Any] | overrides.Conflict:
         """The manifest of the child; only meaningful while nothing is ``unresolved``."""
+        return self._manifest(self.run_strategy)
+
+    def _manifest(self, run_strategy: str) -> Mapping[str, Any] | overrides.Conflict:
         parts = Parts(
-            run_strategy=self.run_strategy,
+            run_strategy=run_strategy,
             volumes=[self._volume(decision) for decision in self.disks],
             cards=[card for card in self.cards.values() if isinstance(card, Card)],
             leaving=self._leaving(),
@@ -220,6 +236,11 @@ class Case:
     @cached_property
     def unresolved(self) -> str:
         """Why the child's hardware cannot be said yet, or ""."""
+        return self._missing or ("overrides" if isinstance(self.wanted, overrides.Conflict) else "")
+
+    @cached_property
+    def _missing(self) -> str:
+        """Which reference does not resolve, or ""."""
         for decision in self.disks:
             if not decision.attachable:
                 return f"disk {decision.disk.name}: {decision.reason}"
@@ -230,7 +251,7 @@ class Case:
             return "two NICs on the pod network"
         for reason, _ in self.hardware:
             return reason
-        return "overrides" if isinstance(self.wanted, overrides.Conflict) else ""
+        return ""
 
     def _volume(self, decision: storage.Decision) -> Volume:
         """How the disk is referred to: as it was before, since a change would be a reason to restart."""

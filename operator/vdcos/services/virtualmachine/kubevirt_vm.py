@@ -62,7 +62,7 @@ class Leaving:
 class Parts:
     """What the spec's references resolved to."""
 
-    run_strategy: RunStrategy
+    run_strategy: str
     volumes: Sequence[Volume]
     cards: Sequence[Card]
     leaving: Sequence[Leaving] = ()

@@ -31,16 +31,22 @@ def run_strategy(
     declared: str,
     child: kubevirt.VirtualMachine | None,
     instance: VirtualMachineInstance | Unreadable | None,
+    changing: Callable[[], bool],
 ) -> RunStrategy:
-    """What KubeVirt's VM is to say. ``declared`` is what it says now, ``instance`` what there is, in any phase.
+    """What KubeVirt's VM is to say. ``declared`` is what it says now, ``instance`` what there is, in any phase;
+    ``changing`` tells whether the VM is about to be changed in anything but its power.
 
     KubeVirt starts a RerunOnFailure VM only when it comes from another strategy and has no instance, as its controller
     sees it. So a power-off is brought to its end before a power-on begins, however soon that is declared.
     """
     if spec.power_state == "PoweredOff":
         return "Halted"
-    if isinstance(instance, VirtualMachineInstance) and _is_futile(child, instance):
-        return "Halted"
+    if child is not None and isinstance(instance, VirtualMachineInstance) and _finds_no_host(instance):
+        # A new instance is due when this one is not what is declared any more. KubeVirt changes its placement in place,
+        # but not its pod; and what is to end must be gone before the next one begins.
+        restart = kubevirt.condition(child.status.conditions, "RestartRequired").status == "True"
+        if restart or declared == "Halted" or changing():
+            return "Halted"
     if spec.on_guest_shutdown == "Restart":
         return "Always"
     if declared == "Halted" and child is not None:
@@ -49,13 +55,11 @@ def run_strategy(
     return "RerunOnFailure"
 
 
-def _is_futile(child: kubevirt.VirtualMachine | None, instance: VirtualMachineInstance) -> bool:
-    """Whether an instance that never ran finds no host and is not what is declared any more: a new one is due."""
+def _finds_no_host(instance: VirtualMachineInstance) -> bool:
+    """Whether an instance never ran, and the scheduler has no host for it."""
     return (
-        child is not None
-        and instance.status.phase in ("", "Pending", "Scheduling")
+        instance.status.phase in ("", "Pending", "Scheduling")
         and kubevirt.condition(instance.status.conditions, "PodScheduled").status == "False"
-        and kubevirt.condition(child.status.conditions, "RestartRequired").status == "True"
     )
 
 

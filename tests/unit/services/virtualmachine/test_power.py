@@ -347,17 +347,22 @@ def test_instance_of_another_owner_is_not_ours() -> None:
 
 
 @pytest.mark.parametrize(("declared", "again"), [({}, "Always"), (STAY_OFF, "RerunOnFailure")])
-def test_an_instance_that_never_found_a_host_makes_room_for_what_is_declared_now(declared: Tree, again: str) -> None:
+@pytest.mark.parametrize("edit", [{"memory": {"size": "2Gi"}}, {"placement": {"nodeSelector": {"zone": "b"}}}])
+def test_an_instance_that_never_found_a_host_makes_room_for_what_is_declared_now(
+    declared: Tree, again: str, edit: Tree
+) -> None:
+    """Even where KubeVirt calls for no restart: it changes an instance's placement, but its pod keeps the old one."""
     there = b.running(b.vm(**declared))
     starting({"type": "PodScheduled", "status": "False", "message": "0/4 nodes are available: 4 Insufficient memory."})(
         there
     )
-    b.edit(there, memory={"size": "2Gi"})
     b.settle(there)
-    assert strategy(there) == again, "KubeVirt has not said yet that this needs a restart"
-    b.notice(there, conditions=[{"type": "RestartRequired", "status": "True"}])
+    assert strategy(there) == again, "it is what is declared"
+    b.edit(there, **edit)
     b.settle(there)
     assert strategy(there) == "Halted"
+    b.settle(there)
+    assert strategy(there) == "Halted", "it is still there"
     there.remove(VirtualMachineInstance, b.KEY)
     b.notice(there, conditions=[])
     b.settle(there)
