@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint format gen verify unit devcluster scale build clean
+.PHONY: help install run test lint format gen verify unit simulation sim devcluster scale build clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,12 @@ lint: install ## Lint, format check, types and import contracts only
 
 unit: install ## Unit and property tests only
 	@$(BIN)/python tests/run.py unit
+
+simulation: install ## Every fault at every write of every scenario in a simulated datacenter only
+	@$(BIN)/python tests/run.py simulation
+
+sim: install ## Random runs of the simulator: SECONDS=600 FIRST=0 (the first seed)
+	@$(BIN)/vdcos sim --seconds $(or $(SECONDS),600) --first $(or $(FIRST),0)
 
 devcluster: install ## Integration tests against a real control plane only
 	@$(BIN)/python tests/run.py devcluster

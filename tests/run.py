@@ -53,6 +53,7 @@ def checks() -> dict[str, list[list[str]]]:
                 f"--fail-under={COVERAGE_FLOOR}",
             ],
         ],
+        "simulation": [[*pytest, "-n", "2", "--dist", "worksteal", "tests/simulation"]],
         "devcluster": [
             [python, "-m", "devcluster", "build"],
             [*pytest, "--timeout=600", "tests/devcluster", "-m", "not scale"],

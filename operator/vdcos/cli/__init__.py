@@ -1,4 +1,4 @@
-"""The command line: ``vdcos run | plan | gen | version``."""
+"""The command line: ``vdcos run | plan | sim | gen | version``."""
 
 import argparse
 import sys
@@ -49,6 +49,21 @@ API reference.
 """
 
 
+SIM = """\
+Run the operator in a simulated datacenter, where time, orders and faults are chosen
+by a seed, and every law of the project is checked after every step.
+"""
+
+SIM_EXAMPLES = """\
+examples:
+  vdcos sim --seed 4711                              what happens with this seed, made as small as it can be
+  vdcos sim --seconds 600                            seeds for ten minutes, or up to one that breaks a law
+  vdcos sim --scenario create --write 3 --api "crash after"
+
+exit status: 0 all laws hold, 1 one is broken
+"""
+
+
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
     top = argparse.ArgumentParser("vdcos", description=ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -95,6 +110,16 @@ def parser() -> argparse.ArgumentParser:
         "-o", "--output", choices=("table", "json", "yaml"), default="table", help="(default: %(default)s)"
     )
     _add_cluster(plan)
+
+    sim = _command(commands, "sim", "run the operator in a simulated datacenter", SIM, SIM_EXAMPLES)
+    sim.add_argument("--seed", type=int, help="replay this seed, with its trace")
+    sim.add_argument("--whole", action="store_true", help="do not make the run of a broken law smaller first")
+    sim.add_argument("--first", type=int, default=0, metavar="SEED", help="where to begin (default: %(default)s)")
+    sim.add_argument("--seconds", type=float, default=60.0, help="for how long (default: %(default)s)")
+    sim.add_argument("--scenario", default="", help="replay a scenario of the catalogue")
+    sim.add_argument("--write", type=int, default=0, metavar="N", help="with a fault at the operator's N-th write")
+    sim.add_argument("--api", default="none", help="of the request, for example 'crash after' (default: %(default)s)")
+    sim.add_argument("--view", default="none", help="of the watches, for example 'late' (default: %(default)s)")
 
     gen = _command(commands, "gen", "write the generated files", GEN, "")
     gen.add_argument("root", nargs="?", default=".", help="the repository (default: the current directory)")
@@ -143,6 +168,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from vdcos.cli.plan import main as plan
 
             return plan(chosen)
+        case "sim":
+            from vdcos.cli.sim import main as sim
+
+            return sim(chosen)
         case _:
             return _run(chosen)
 

@@ -19,6 +19,10 @@ class Resource:
     kind: str
     namespaced: bool = True
 
+    def __hash__(self) -> int:
+        # A key of many dictionaries; the hash of a string is kept in it, that of five fields would be made each time.
+        return hash(self.plural)
+
     @property
     def api_version(self) -> str:
         return f"{self.group}/{self.version}" if self.group else self.version

@@ -1,0 +1,429 @@
+"""A model of kube-apiserver, as far as we use it, over JSON trees that are never mutated.
+
+It knows resource versions and conflicts, create, JSON patch, merge patch, server-side apply with owned fields, deletion
+with finalizers and preconditions, the status subresource, generations, namespaces that must exist, our own kinds'
+schemas, lists, and the log that watches read. Garbage collection and all else that controllers do is in ``cluster``.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+from vdcos.core import ownership
+from vdcos.core.objects import Key, Resource
+from vdcos.core.ownership import GROUP
+from vdcos.runtime.requests import APPLY, JSON_PATCH, MERGE_PATCH, ApiError, Request
+from vdcos.testing import schema, trees
+from vdcos.testing.hypervisor.values import stamp
+from vdcos.testing.trees import Path, Tree
+
+Fields = Mapping[str, frozenset[Path]]
+"""Field managers and the leaves that each one owns."""
+
+STATUS = frozenset(
+    {
+        ("vdcos.dev", "virtualmachines"),
+        ("vdcos.dev", "networks"),
+        ("vdcos.dev", "datastores"),
+        ("kubevirt.io", "virtualmachines"),
+        ("nmstate.io", "nodenetworkconfigurationpolicies"),
+        ("", "pods"),
+        ("", "nodes"),
+        ("", "persistentvolumeclaims"),
+    }
+)
+"""Resources with a status subresource. KubeVirt's instances have none."""
+
+_NO_GENERATION = frozenset({"", "k8s.cni.cncf.io", "storage.k8s.io"})
+"""Groups whose objects have no generation, or never change theirs."""
+
+PATCH_TEST_FAILED = "the server rejected our request due to an error in our request"
+
+
+@dataclass(slots=True, eq=False)
+class Held:
+    """One version of an object. The tree is never mutated; what is derived from it is derived once."""
+
+    tree: Tree
+    fields: Fields = field(default_factory=dict)
+    decoded: dict[Any, Any] = field(default_factory=dict)
+    """Whatever readers make of it, by kind."""
+    _raw: bytes = b""
+    _mark: int = 0
+
+    @property
+    def raw(self) -> bytes:
+        if not self._raw:
+            self._raw = msgspec.json.encode(self.tree)
+        return self._raw
+
+    @property
+    def mark(self) -> int:
+        """A hash of all but the resource version."""
+        if not self._mark:
+            meta = {name: value for name, value in self.tree["metadata"].items() if name != "resourceVersion"}
+            content = msgspec.json.encode({**self.tree, "metadata": meta}, order="sorted")
+            self._mark = hash((content, frozenset(self.fields.items())))
+        return self._mark
+
+    @property
+    def meta(self) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = self.tree["metadata"]
+        return found
+
+    @property
+    def key(self) -> Key:
+        return key_of(self.tree)
+
+    @property
+    def version(self) -> int:
+        return int(self.meta["resourceVersion"])
+
+    @property
+    def deleting(self) -> bool:
+        return "deletionTimestamp" in self.meta
+
+    def owned_by(self, uid: str) -> bool:
+        return any(ref["uid"] == uid for ref in self.meta.get("ownerReferences", ()))
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A line of the log: what a watch of the resource says."""
+
+    type: str
+    """ADDED, MODIFIED or DELETED."""
+    held: Held
+
+
+class ApiServer:
+    """``now`` is set by whoever keeps the time: seconds since the epoch."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.version = 0
+        self.objects: dict[Resource, dict[Key, Held]] = {}
+        self.log: dict[Resource, list[Change]] = {}
+        self.fresh: list[tuple[Resource, Change]] = []
+        """Changes that nobody was told of yet."""
+        self.mark = 0
+        """A hash of everything that is stored, whatever the order of writes that led to it."""
+        self._births: dict[tuple[Resource, Key], int] = {}
+
+    def fork(self) -> "ApiServer":
+        """Another one in the same state."""
+        twin = ApiServer()
+        twin.now, twin.version, twin.mark = self.now, self.version, self.mark
+        twin.objects = {resource: dict(held) for resource, held in self.objects.items()}
+        twin.log = {resource: list(log) for resource, log in self.log.items()}
+        twin._births = dict(self._births)
+        return twin
+
+    # Reading
+
+    def get(self, resource: Resource, key: Key) -> Held | None:
+        return self.objects.get(resource, {}).get(key)
+
+    def all(self, resource: Resource) -> list[Held]:
+        return list(self.objects.get(resource, {}).values())
+
+    def everything(self) -> Iterator[tuple[Resource, Held]]:
+        for resource, shelf in self.objects.items():
+            for held in shelf.values():
+                yield resource, held
+
+    def changes(self, resource: Resource) -> list[Change]:
+        """What happened to a resource since the beginning; a watch is a position in it."""
+        return self.log.setdefault(resource, [])
+
+    # Requests, as they come over the wire
+
+    def handle(self, request: Request) -> bytes:
+        """The body of the answer. Raises ApiError."""
+        resource, key, manager = request.resource, request.key, request.query.get("fieldManager", "unknown")
+        status = request.path.endswith("/status") and key.name != "status"
+        strict = request.query.get("fieldValidation") == "Strict"
+        body: Any = msgspec.json.decode(request.body) if request.body else None
+        match request.method:
+            case "GET":
+                return self._existing(resource, key).raw
+            case "POST":
+                return self.create(resource, body, manager, strict).raw
+            case "DELETE":
+                options = body or {}
+                return self._deleted(self.delete(resource, key, options.get("preconditions", {})))
+            case "PATCH" if request.content_type == APPLY:
+                force = request.query.get("force") == "true"
+                return self.apply(resource, key, body, manager, force, strict).raw
+            case "PATCH" if request.content_type == JSON_PATCH:
+                return self.json_patch(resource, key, body, manager, status).raw
+            case "PATCH" if request.content_type == MERGE_PATCH:
+                return self.merge_patch(resource, key, body, manager, status).raw
+        raise ApiError(415, "UnsupportedMediaType", f"{request.method} {request.content_type}")
+
+    @staticmethod
+    def _deleted(held: Held) -> bytes:
+        """An object that waits for its finalizers is answered as it is; one that is gone, by a Status."""
+        if held.deleting and held.meta.get("finalizers"):
+            return held.raw
+        return msgspec.json.encode({"kind": "Status", "apiVersion": "v1", "status": "Success"})
+
+    # Writes. A manager of "" is nobody in particular: it owns no fields.
+
+    def create(self, resource: Resource, manifest: Tree, manager: str = "", strict: bool = False) -> Held:
+        if "name" not in manifest["metadata"]:
+            name = f"{manifest['metadata']['generateName']}{len(self.changes(resource))}"
+            manifest = {**manifest, "metadata": {**manifest["metadata"], "name": name}}
+        key = key_of(manifest)
+        if key in self.objects.get(resource, {}):
+            raise ApiError(409, "AlreadyExists", f'{resource.plural} "{key.name}" already exists')
+        self._admit_namespace(resource, key)
+        kept = {name: value for name, value in manifest["metadata"].items() if name not in _SYSTEM}
+        tree = {**manifest, "metadata": kept}
+        if (resource.group, resource.plural) in STATUS and manager:
+            tree.pop("status", None)
+        number = self._births[resource, key] = self._births.get((resource, key), 0) + 1
+        meta = {
+            **kept,
+            "uid": _uid(resource, key, number),
+            "creationTimestamp": stamp(self.now),
+        }
+        if resource.group not in _NO_GENERATION:
+            meta["generation"] = 1
+        if resource == NAMESPACE:
+            meta["finalizers"] = ["kubernetes"]
+        tree["metadata"] = meta
+        owned = {manager: frozenset(_owned(tree))} if manager else {}
+        return self._store(resource, key, None, tree, owned, strict)
+
+    def apply(
+        self, resource: Resource, key: Key, manifest: Tree, manager: str, force: bool, strict: bool = False
+    ) -> Held:
+        """Server-side apply. Raises ApiError."""
+        live = self.get(resource, key)
+        uid = manifest["metadata"].get("uid")
+        if live is None:
+            if uid:
+                raise ApiError(409, "Conflict", f'{resource.plural} "{key.name}": the UID in the precondition is gone')
+            return self.create(resource, manifest, manager, strict)
+        self._expect(resource, live, uid, manifest["metadata"].get("resourceVersion"))
+        mine = frozenset(_owned(manifest))
+        others = {name: owned for name, owned in live.fields.items() if name != manager}
+        fought = [
+            (name, taken)
+            for path in mine
+            if trees.at(live.tree, path) != trees.at(manifest, path)
+            for name, owned in others.items()
+            for taken in owned
+            if trees.overlap(taken, path)
+        ]
+        if fought and not force:
+            said = ", ".join(sorted({f'conflict with "{name}": .{".".join(path)}' for name, path in fought}))
+            raise ApiError(409, "Conflict", f"Apply failed with {len(fought)} conflict(s): {said}")
+        lost = set(fought)
+        fields = {
+            name: left
+            for name, owned in others.items()
+            if (left := frozenset(path for path in owned if (name, path) not in lost))
+        }
+        tree: Tree = live.tree
+        for path in live.fields.get(manager, frozenset()) - mine:
+            if not any(trees.overlap(path, other) for owned in (*fields.values(), mine) for other in owned):
+                tree = trees.without(tree, path)
+        tree = trees.united(tree, _applicable(manifest))
+        if (resource.group, resource.plural) in STATUS and "status" in live.tree:
+            tree["status"] = live.tree["status"]
+        return self._store(resource, key, live, tree, {**fields, manager: mine}, strict)
+
+    def json_patch(
+        self, resource: Resource, key: Key, operations: list[Tree], manager: str = "", status: bool = False
+    ) -> Held:
+        live = self._existing(resource, key)
+        tree = live.tree
+        try:
+            for operation in operations:
+                tree = trees.patched(tree, operation)
+        except (trees.PatchRefused, ValueError) as error:
+            raise ApiError(422, "Invalid", f"{PATCH_TEST_FAILED}: {error}") from error
+        return self._update(resource, live, tree, manager, status)
+
+    def merge_patch(self, resource: Resource, key: Key, changes: Tree, manager: str = "", status: bool = False) -> Held:
+        live = self._existing(resource, key)
+        meta = changes.get("metadata", {})
+        self._expect(resource, live, meta.get("uid"), meta.get("resourceVersion"))
+        return self._update(resource, live, trees.merge(live.tree, changes), manager, status)
+
+    def delete(self, resource: Resource, key: Key, preconditions: Mapping[str, str] | None = None) -> Held:
+        """Ask for an object to go: it goes at once unless it has finalizers. Returns it as it was left."""
+        live = self._existing(resource, key)
+        expected = preconditions or {}
+        self._expect(resource, live, expected.get("uid"), expected.get("resourceVersion"))
+        if not live.meta.get("finalizers"):
+            self._remove(resource, live)
+            return live
+        if live.deleting:
+            return live
+        meta = {**live.meta, "deletionTimestamp": stamp(self.now), "deletionGracePeriodSeconds": 0}
+        if "generation" in meta:
+            meta["generation"] += 1
+        return self._store(resource, key, live, {**live.tree, "metadata": meta}, live.fields, False, system=True)
+
+    # What all writes have in common
+
+    def _existing(self, resource: Resource, key: Key) -> Held:
+        live = self.get(resource, key)
+        if live is None:
+            raise ApiError(404, "NotFound", f'{resource.plural} "{key.name}" not found')
+        return live
+
+    def _expect(self, resource: Resource, live: Held, uid: str | None, version: str | None) -> None:
+        if uid and uid != live.meta["uid"]:
+            raise ApiError(409, "Conflict", f'{resource.plural} "{live.key.name}": the UID in the precondition differs')
+        if version and version != live.meta["resourceVersion"]:
+            raise ApiError(409, "Conflict", f'{resource.plural} "{live.key.name}": the object has been modified')
+
+    def _admit_namespace(self, resource: Resource, key: Key) -> None:
+        if not key.namespace:
+            return
+        found = self.get(NAMESPACE, Key("", key.namespace))
+        if found is None:
+            raise ApiError(404, "NotFound", f'namespaces "{key.namespace}" not found')
+        if found.deleting:
+            why = f"unable to create new content in namespace {key.namespace} because it is being terminated"
+            raise ApiError(403, "Forbidden", f'{resource.plural} "{key.name}" is forbidden: {why}')
+
+    def _update(self, resource: Resource, live: Held, tree: Tree, manager: str, status: bool) -> Held:
+        """An update by a patch: of the status or of all else, where the two are apart."""
+        if (resource.group, resource.plural) in STATUS and manager:
+            kept = live.tree if status else tree
+            said = (tree if status else live.tree).get("status")
+            tree = {name: value for name, value in kept.items() if name != "status"}
+            if said is not None:
+                tree["status"] = said
+        if tree is live.tree:
+            return live
+        fields = live.fields
+        if fields or manager:
+            touched = frozenset(p for p in trees.changed(live.tree, tree) if p[0] not in ("status", "kind"))
+            fields = {name: left for name, owned in fields.items() if (left := owned - touched)}
+            if manager and touched:
+                fields[manager] = fields.get(manager, frozenset()) | touched
+        return self._store(resource, live.key, live, tree, fields, False)
+
+    def _store(
+        self,
+        resource: Resource,
+        key: Key,
+        old: Held | None,
+        tree: Tree,
+        fields: Fields,
+        strict: bool,
+        system: bool = False,
+    ) -> Held:
+        if old is not None and not system:
+            tree = _kept(old, tree)
+        tree = self._admit(resource, old, tree, strict)
+        if old is not None:
+            if tree == old.tree and fields == old.fields:
+                return old
+            changed = any(tree.get(part) != old.tree.get(part) for part in tree.keys() | old.tree.keys() if part not in
+                          ("metadata", "status"))  # fmt: skip
+            if changed and "generation" in tree["metadata"]:
+                tree = {**tree, "metadata": {**tree["metadata"], "generation": old.meta["generation"] + 1}}
+        self.version += 1
+        held = Held({**tree, "metadata": {**tree["metadata"], "resourceVersion": str(self.version)}}, fields)
+        if held.deleting and not held.meta.get("finalizers"):
+            assert old is not None
+            self._remove(resource, old, held)
+            return held
+        self._put(resource, key, old, held)
+        self._tell(resource, Change("MODIFIED" if old else "ADDED", held))
+        return held
+
+    def _put(self, resource: Resource, key: Key, old: Held | None, new: Held | None) -> None:
+        for held in (old, new):
+            if held is not None:
+                self.mark ^= hash((resource.plural, resource.group, key, held.mark))
+        if new is None:
+            del self.objects[resource][key]
+        else:
+            self.objects.setdefault(resource, {})[key] = new
+
+    def _remove(self, resource: Resource, old: Held, last: Held | None = None) -> None:
+        self.version += 1
+        tree = (last or old).tree
+        gone = Held({**tree, "metadata": {**tree["metadata"], "resourceVersion": str(self.version)}})
+        self._put(resource, old.key, old, None)
+        self._tell(resource, Change("DELETED", gone))
+
+    def _tell(self, resource: Resource, change: Change) -> None:
+        self.changes(resource).append(change)
+        self.fresh.append((resource, change))
+
+    def _admit(self, resource: Resource, old: Held | None, tree: Tree, strict: bool) -> Tree:
+        """Defaults and validation of our own kinds. Raises ApiError."""
+        if resource.group != GROUP or (old is not None and all(tree.get(p) == old.tree.get(p) for p in _PARTS)):
+            return tree
+        said = msgspec.json.encode({part: tree[part] for part in _PARTS if part in tree})
+        known = _ADMITTED.get((resource, strict, said))
+        if known is None:
+            known = _validated(resource, tree, strict)
+            _ADMITTED[resource, strict, said] = known
+        return {**tree, **known}
+
+
+_PARTS = ("spec", "status")
+_ADMITTED: dict[tuple[Resource, bool, bytes], Mapping[str, Any]] = {}
+"""What was admitted before is admitted again, with the same defaults."""
+
+
+def _validated(resource: Resource, tree: Tree, strict: bool) -> Mapping[str, Any]:
+    """Spec and status with defaults. Raises ApiError."""
+    rules = schema.generated()[resource.group, resource.plural]
+    if strict and (fields := list(schema.unknown(rules, tree))):
+        raise ApiError(400, "BadRequest", "strict decoding error: " + ", ".join(f'unknown field "{f}"' for f in fields))
+    full: Tree = schema.defaulted(rules, tree)
+    if wrong := list(schema.errors(rules, full)):
+        name = tree["metadata"]["name"]
+        raise ApiError(422, "Invalid", f'{resource.kind}.{resource.group} "{name}" is invalid: {"; ".join(wrong)}')
+    return {part: full[part] for part in _PARTS if part in full}
+
+
+NAMESPACE = Resource("", "v1", "namespaces", "Namespace", namespaced=False)
+
+_SYSTEM = ("uid", "resourceVersion", "generation", "creationTimestamp", "managedFields", "deletionTimestamp")
+_IDENTITY = (*_SYSTEM, "deletionGracePeriodSeconds", "name", "namespace")
+
+
+@lru_cache(maxsize=65536)
+def _uid(resource: Resource, key: Key, number: int) -> str:
+    """The same for the same birth of an object in every world."""
+    return ownership.digest(f"{resource.api_version} {resource.kind} {key} {number}", 32)
+
+
+def key_of(tree: Mapping[str, Any]) -> Key:
+    return Key(tree["metadata"].get("namespace", ""), tree["metadata"]["name"])
+
+
+def _applicable(manifest: Tree) -> Tree:
+    """What an applied manifest says besides identity and preconditions."""
+    meta = {name: value for name, value in manifest["metadata"].items() if name not in _SYSTEM}
+    return {**manifest, "metadata": meta}
+
+
+def _owned(manifest: Tree) -> Iterator[Path]:
+    """The leaves that come into somebody's hands by creating or applying this."""
+    for path in trees.leaves(manifest):
+        if path[0] in ("apiVersion", "kind", "status") or (path[0] == "metadata" and path[1] in _IDENTITY):
+            continue
+        yield path
+
+
+def _kept(old: Held, tree: Tree) -> Tree:
+    """What nobody can change by an update: identity, and that it is being deleted."""
+    meta = {name: value for name, value in tree["metadata"].items() if name not in _IDENTITY}
+    fixed = {name: old.meta[name] for name in _IDENTITY if name in old.meta}
+    return {**tree, "metadata": {**meta, **fixed}}

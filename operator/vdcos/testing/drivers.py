@@ -1,0 +1,226 @@
+"""Three ways through the same laws: every single fault at every write, seeds, and Hypothesis' rules (in the tests)."""
+
+import math
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from vdcos.testing.faults import API, CRASH, VIEW, AtWrite, Several, every
+from vdcos.testing.laws import LONGEST, MOST_STEPS, Laws
+from vdcos.testing.scenarios import Scenario, catalogue
+from vdcos.testing.simulator import START, TICK, Dice, Violation, World
+
+SLACK = 6
+"""Writes that one fault may cost: what was half done is done again, and what was said in between is said anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How the path from a known state goes on: writes until the last rest, and a hash of the state there."""
+
+    writes: int
+    essence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    scenario: str
+    fault: str
+    violation: Violation
+
+    def __str__(self) -> str:
+        return f"{self.scenario}: {self.fault}: {self.violation}"
+
+
+@dataclass
+class Report:
+    """``merged`` counts the scenarios that met a state whose remainder was known."""
+
+    scenarios: int = 0
+    merged: int = 0
+    steps: int = 0
+    failures: list[Failure] = field(default_factory=list)
+
+
+class Explorer:
+    """One scenario of the catalogue, all its single faults.
+
+    A path that comes to a state which is known to end well, with all laws checked on the way, ends there.
+    """
+
+    def __init__(self, scenario: Scenario, merge: bool = True) -> None:
+        self.scenario = scenario
+        self.laws = Laws()
+        self.known: dict[int, End] = {}
+        self.merge = merge
+        self.report = Report()
+        self.points: list[tuple[World, range]] = []
+        """Worlds right before a look that makes writes, and the numbers of those."""
+        self.reference = self._reference()
+
+    def _reference(self) -> End:
+        world = self.scenario.world(laws=self.laws)
+        path: list[tuple[int, int]] = []
+
+        def look(world: World) -> World:
+            return world.fork()
+
+        return self._run(world, path, look)
+
+    def explore(self, faults: Sequence[tuple[str, str]] | None = None, part: tuple[int, int] = (0, 1)) -> Report:
+        """Every fault at every write; of several parts, one."""
+        chosen = list(self._cases(faults if faults is not None else every()))
+        for world, fault in chosen[part[0] :: part[1]]:
+            self.report.scenarios += 1
+            try:
+                self.run(world, fault)
+            except Violation as violation:
+                self.report.failures.append(Failure(self.scenario.name, str(fault), violation))
+        return self.report
+
+    def _cases(self, faults: Iterable[tuple[str, str]]) -> Iterator[tuple[World, AtWrite]]:
+        pairs = list(faults)
+        for world, numbers in self.points:
+            for number in numbers:
+                for api, view in pairs:
+                    yield world, AtWrite(number, api, view)
+
+    def run(self, start: World, fault: AtWrite, trace: list[str] | None = None) -> End:
+        """One path: from a world, with one fault. Raises Violation."""
+        world = start.fork()
+        world.faults = fault.fork()
+        world.trace = trace
+        first = len(world.writes)
+        end = self._run(world, [])
+        writes = end.writes - self.reference.writes + first
+        if writes > SLACK:
+            raise Violation("write budget", f"{writes} writes more than without the fault")
+        if end.essence != self.reference.essence:
+            raise Violation("history independence", "it ends in another state than without the fault")
+        return end
+
+    def _run(self, world: World, path: list[tuple[int, int]], snapshot: object = None) -> End:
+        """Go on to the end, or to a known state."""
+        began, first, steps = world.now, len(world.writes), 0
+        end: End | None = None
+        while end is None:
+            due, acting = world.next()
+            if world.faults.over and (
+                due == math.inf or math.floor(due / TICK + 1e-6) > math.floor(world.now / TICK + 1e-6)
+            ):
+                mark = world.mark() if self.merge else None
+                if mark is not None:
+                    number = hash(mark)
+                    known = self.known.get(number)
+                    if known is not None:
+                        self.report.merged += 1
+                        end = End(len(world.writes) - first + known.writes, known.essence)
+                        break
+                    path.append((number, len(world.writes)))
+            if due == math.inf:
+                essence = self.laws.at_rest(world)
+                began = world.now
+                if world.done == len(world.script):
+                    self.scenario.check(world)
+                    end = End(len(world.writes) - first, essence)
+                    break
+            before, twin = world.attempts, None
+            if snapshot and acting is not None:
+                twin = world.fork()
+            world.step()
+            if twin is not None and world.attempts > before:
+                self.points.append((twin, range(before + 1, world.attempts + 1)))
+            steps += 1
+            if steps > MOST_STEPS or world.now - began > LONGEST:
+                raise Violation("convergence", f"no rest within {world.now - began:.0f} s and {steps} steps")
+        self.report.steps += steps
+        total = first + end.writes
+        for number, writes in path:
+            self.known[number] = End(total - writes, end.essence)
+        return end
+
+
+# Seeds
+
+
+@dataclass(frozen=True)
+class Case:
+    """One run: a scenario, the dice that order it, when its steps are taken (nothing: at rest), and what goes wrong."""
+
+    scenario: str
+    dice: int | None
+    hurry: tuple[float, ...] = ()
+    faults: tuple[tuple[int, str, str], ...] = ()
+
+    @classmethod
+    def of(cls, seed: int) -> "Case":
+        """The run that a seed stands for."""
+        rng = random.Random(seed)  # noqa: S311  not for secrets
+        scenario = rng.choice(catalogue())
+        hurry: list[float] = []
+        if rng.random() < 0.5:
+            at = START
+            for _ in scenario.steps:
+                at += rng.choice((0.0, 0.3, 2.0, 10.0)) * rng.random()
+                hurry.append(round(at, 3))
+        faults = sorted(
+            (rng.randrange(1, 30), rng.choice((*API, *CRASH)), rng.choice(VIEW)) for _ in range(rng.randrange(5))
+        )
+        return cls(scenario.name, rng.randrange(1 << 30), tuple(hurry), tuple(faults))
+
+    def world(self, laws: Laws, trace: list[str] | None = None) -> World:
+        scenario = by_name(self.scenario)
+        world = scenario.world(laws=laws, chance=None if self.dice is None else Dice(self.dice), trace=trace)
+        world.hurry = self.hurry
+        world.faults = Several(tuple(AtWrite(*fault) for fault in self.faults))
+        return world
+
+    def run(self, laws: Laws | None = None, trace: list[str] | None = None) -> World:
+        """Run it to its end, with all laws. Raises Violation."""
+        laws = laws or Laws()
+        world = self.world(laws, trace)
+        began, steps = world.now, 0
+        while True:
+            if world.next()[0] == math.inf and (world.done >= len(world.hurry) or world.hurry[world.done] == math.inf):
+                laws.at_rest(world)
+                began = world.now
+                if world.done == len(world.script):
+                    break
+            world.step()
+            steps += 1
+            if steps > MOST_STEPS or world.now - began > LONGEST:
+                raise Violation("convergence", f"no rest within {world.now - began:.0f} s and {steps} steps")
+        if not self.hurry:
+            by_name(self.scenario).check(world)
+        return world
+
+
+def shrink(case: Case) -> Case:
+    """A smaller case that breaks a law as well: without faults, dice and hurry that it does not need."""
+
+    def fails(candidate: Case) -> bool:
+        try:
+            candidate.run()
+        except Violation:
+            return True
+        return False
+
+    smaller = True
+    while smaller:
+        smaller = False
+        candidates = [replace(case, faults=case.faults[:n] + case.faults[n + 1 :]) for n in range(len(case.faults))]
+        candidates += [replace(case, dice=None)] if case.dice is not None else []
+        candidates += [replace(case, hurry=())] if case.hurry else []
+        for candidate in candidates:
+            if fails(candidate):
+                case, smaller = candidate, True
+                break
+    return case
+
+
+def by_name(name: str) -> Scenario:
+    """Raises LookupError."""
+    for scenario in catalogue():
+        if scenario.name == name:
+            return scenario
+    raise LookupError(f"there is no scenario {name!r}")

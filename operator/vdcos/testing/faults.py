@@ -1,0 +1,182 @@
+"""What goes wrong: one API fault and one fault of the view, both at the n-th write of the operator."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from vdcos.runtime.requests import ApiError, Request
+from vdcos.testing.apiserver import Held
+from vdcos.testing.laws import TOUCHED
+from vdcos.testing.simulator import Crash, Faults, Hear, Relist, Replica, World, stored
+
+API = (
+    "none",
+    "lost before",  # never arrives, and the client sees a time-out
+    "lost after",  # arrives, and the client sees a time-out
+    "conflict",
+    "touched",  # somebody else changes the object a moment before
+    "invalid",
+    "denied",  # by an admission webhook, which has changed its mind when asked again
+    "throttled",
+    "failed",  # 500
+    "unavailable",  # 503
+    "gateway",  # 504, and it was carried out
+    "slow",
+)
+"""Faults of one request."""
+
+CRASH = ("crash before", "crash after", "down before", "down after")
+"""The process ends before or after the write; it starts again at once, or 20 s later."""
+
+VIEW = (
+    "none",
+    "late",  # all watches are late by a second
+    "late itself",  # only the watch of what is being written
+    "late others",  # all others: what was written later is heard of earlier
+    "repeated",  # the last events come again
+    "expired",  # 410: events are lost, and the kinds listed again
+    "rewound",  # an older replica answers
+    "silent",  # a connection that is dead without saying so, until that is noticed
+)
+"""Faults of what the operator sees."""
+
+DOWN = 20.0
+SLOW = 4.0
+LATE = 1.0
+SILENCE = 90.0
+
+
+@dataclass
+class AtWrite(Faults):
+    """``api`` and ``view`` go wrong at write ``number``."""
+
+    number: int
+    api: str
+    view: str = "none"
+    over: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.api}/{self.view} at write {self.number}"
+
+    def fork(self) -> "AtWrite":
+        return AtWrite(self.number, self.api, self.view, self.over)
+
+    def latency(self, world: World) -> float:
+        return SLOW if self.api == "slow" and not self.over and world.attempts + 1 == self.number else 0.0
+
+    def before(self, world: World, replica: Replica, request: Request, number: int) -> None:
+        if number != self.number:
+            return
+        world.note(f"!!! {self}")
+        disturb(world, replica, request, self.view)
+        self.over = self.api not in ("lost after", "gateway", "crash after", "down after")
+        match self.api:
+            case "lost before":
+                raise ApiError(0, "Timeout", "no answer in time")
+            case "conflict":
+                raise ApiError(409, "Conflict", "the object has been modified")
+            case "touched":
+                if world.api.get(request.resource, request.key) is not None:
+                    touch = {"metadata": {"annotations": {TOUCHED: str(number)}}}
+                    world.api.merge_patch(request.resource, request.key, touch, "somebody")
+            case "invalid":
+                raise ApiError(422, "Invalid", "spec: Invalid value: by way of trial")
+            case "denied":
+                raise ApiError(403, "Forbidden", 'admission webhook "trial" denied the request')
+            case "throttled":
+                raise ApiError(429, "TooManyRequests", "please try again later", 1.0)
+            case "failed":
+                raise ApiError(500, "InternalError", "etcd is not well")
+            case "unavailable":
+                raise ApiError(503, "ServiceUnavailable", "the server is currently unable to handle the request")
+            case "crash before" | "down before":
+                replica.restart_delay = DOWN if self.api == "down before" else 0.0
+                raise Crash
+
+    def after(self, world: World, replica: Replica, request: Request, number: int) -> None:
+        if number != self.number or self.over:
+            return
+        self.over = True
+        match self.api:
+            case "lost after":
+                raise ApiError(0, "Timeout", "no answer in time")
+            case "gateway":
+                raise ApiError(504, "Timeout", "the server was unable to return a response in the time allotted")
+            case "crash after" | "down after":
+                replica.restart_delay = DOWN if self.api == "down after" else 0.0
+                raise Crash
+
+
+@dataclass
+class Several(Faults):
+    """Several faults, each at its own write."""
+
+    each: tuple[AtWrite, ...]
+
+    @property
+    def over(self) -> bool:  # type: ignore[override]
+        return all(fault.over for fault in self.each)
+
+    def fork(self) -> "Several":
+        return Several(tuple(fault.fork() for fault in self.each))
+
+    def latency(self, world: World) -> float:
+        return max((fault.latency(world) for fault in self.each), default=0.0)
+
+    def before(self, world: World, replica: Replica, request: Request, number: int) -> None:
+        for fault in self.each:
+            fault.before(world, replica, request, number)
+
+    def after(self, world: World, replica: Replica, request: Request, number: int) -> None:
+        for fault in self.each:
+            fault.after(world, replica, request, number)
+
+
+def disturb(world: World, replica: Replica, request: Request, view: str) -> None:
+    """Something is wrong with what a replica sees from now on, for a while."""
+    for kind, stream in replica.streams.items():
+        itself = stream.resource == request.resource
+        match view:
+            case "late":
+                _silence(world, replica, kind, LATE)
+            case "late itself" if itself:
+                _silence(world, replica, kind, LATE)
+            case "late others" if not itself:
+                _silence(world, replica, kind, LATE)
+            case "repeated":
+                stream.position = max(0, stream.position - 5)
+                world.at(0.0, Hear(replica.name, kind))
+            case "expired":
+                stream.silent_until = world.now + LATE
+                world.at(LATE, Relist(replica.name, kind))
+            case "rewound":
+                _rewind(world, replica, kind)
+            case "silent":
+                stream.silent_until = world.now + SILENCE
+                world.at(SILENCE, Relist(replica.name, kind))
+
+
+def _silence(world: World, replica: Replica, kind: type[Any], seconds: float) -> None:
+    replica.streams[kind].silent_until = world.now + seconds
+    world.at(seconds, Hear(replica.name, kind))
+
+
+def _rewind(world: World, replica: Replica, kind: type[Any]) -> None:
+    """A list from an API server that is some events behind, and its watch from there on, a moment later."""
+    stream = replica.streams[kind]
+    stream.position = max(0, stream.position - 5)
+    older: dict[Any, Held] = {}
+    version = 0
+    for change in world.api.changes(stream.resource)[: stream.position]:
+        version = change.held.version
+        if change.type == "DELETED":
+            older.pop(change.held.key, None)
+        elif stream.wanted(change.held):
+            older[change.held.key] = change.held
+    replica.store.replace(kind, [stored(kind, held) for held in older.values()], str(version))
+    _silence(world, replica, kind, LATE / 2)
+
+
+def every() -> list[tuple[str, str]]:
+    """All single faults: each API fault with each fault of the view, and the crashes."""
+    pairs = [(api, view) for api in API for view in VIEW if (api, view) != ("none", "none")]
+    return [*pairs, *((crash, "none") for crash in CRASH)]

@@ -1,0 +1,183 @@
+"""Pure work done once: what a service reads, what it plans from that, and how bytes become objects.
+
+A service is a pure function of what it reads. So its reads are repeated, and when they bring the very same objects as
+before, the plan is the one of before. Every plan that is made is made twice, and the two must be equal: that is the law
+of purity, on every distinct input.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+from vdcos import api
+from vdcos.core.objects import Index, Key, Own, Total, Unreadable
+from vdcos.core.plan import Instant, Plan
+from vdcos.core.service import Service
+from vdcos.core.snapshot import Snapshot
+from vdcos.runtime.store import Store, Stored, decoder
+
+T = TypeVar("T")
+
+MOST = 200_000
+"""Entries of a cache, after which it is emptied."""
+
+
+class Impure(Exception):
+    """The same input gave another plan."""
+
+
+class _Moment(Instant):
+    """A moment that knows whether anybody asked for it."""
+
+    asked = False
+
+    @property
+    def wall(self) -> float:
+        self.asked = True
+        return self[0]
+
+    @property
+    def mono(self) -> float:
+        self.asked = True
+        return self[1]
+
+
+class _Read(NamedTuple):
+    method: str
+    arguments: tuple[Any, ...]
+
+
+class _Node:
+    """After some reads: the next one and what follows on each of its results, or what was seen in the end."""
+
+    __slots__ = ("children", "kept", "plans", "read", "seen")
+
+    def __init__(self) -> None:
+        self.read: _Read | None = None
+        self.children: dict[Any, _Node] = {}
+        self.kept: list[Any] = []
+        """Results by whose identity children are found: they must not die."""
+        self.seen: Any = None
+        self.plans: dict[Any, tuple[Any, Plan]] = {}
+
+
+class _Recorder:
+    """A snapshot that notes what is read."""
+
+    def __init__(self, world: Snapshot) -> None:
+        self._world = world
+        self.reads: list[tuple[_Read, Any]] = []
+
+    def _noted(self, method: str, *arguments: Any) -> Any:
+        result = getattr(self._world, method)(*arguments)
+        self.reads.append((_Read(method, arguments), result))
+        return result
+
+    def get(self, kind: type[T], key: Key) -> T | Unreadable | None:
+        return self._noted("get", kind, key)  # type: ignore[no-any-return]
+
+    def all(self, kind: type[T]) -> Sequence[Any]:
+        return self._noted("all", kind)  # type: ignore[no-any-return]
+
+    def by(self, index: Index[T], value: str) -> Sequence[T]:
+        return self._noted("by", index, value)  # type: ignore[no-any-return]
+
+    def keys(self, index: Index[T], value: str) -> Sequence[Key]:
+        return self._noted("keys", index, value)  # type: ignore[no-any-return]
+
+    def total(self, index: Index[T], value: str) -> Total:
+        return self._noted("total", index, value)  # type: ignore[no-any-return]
+
+    def missing(self, kind: type[Any]) -> Unreadable | None:
+        return self._noted("missing", kind)  # type: ignore[no-any-return]
+
+
+def _identity(result: Any) -> Any:
+    """What tells results apart: objects by identity, what is made of them afresh by its parts."""
+    if isinstance(result, list | tuple) and not isinstance(result, Key | Total):
+        return tuple(result) if result and isinstance(result[0], Key) else tuple(map(id, result))
+    return result if isinstance(result, Total | Unreadable) else id(result)
+
+
+class Memo:
+    """A service that remembers."""
+
+    def __init__(self, service: Service[Any, Any]) -> None:
+        self._service = service
+        self._roots: dict[Key, _Node] = {}
+        self._size = 0
+        self.name, self.resource, self.kind = service.name, service.resource, service.kind
+        self.needed, self.watches = service.needed, service.watches
+        self.indexes, self.writes = service.indexes, service.writes
+
+    def observe(self, key: Key, world: Snapshot) -> _Node:
+        node = self._roots.setdefault(key, _Node())
+        while node.read is not None:
+            result = getattr(world, node.read.method)(*node.read.arguments)
+            following = node.children.get(_identity(result))
+            if following is None:
+                return self._observe(key, world)
+            node = following
+        return node if node.seen is not None else self._observe(key, world)
+
+    def _observe(self, key: Key, world: Snapshot) -> _Node:
+        recorder = _Recorder(world)
+        seen = self._service.observe(key, recorder)
+        if self._size > MOST:
+            self._roots, self._size = {}, 0
+        node = self._roots.setdefault(key, _Node())
+        for read, result in recorder.reads:
+            if node.read is not None and node.read != read:
+                raise Impure(f"{self.name} reads {read} where it read {node.read} before")
+            node.read = read
+            identity = _identity(result)
+            if identity not in node.children:
+                node.children[identity] = _Node()
+                node.kept.append(result)
+                self._size += 1
+            node = node.children[identity]
+        node.seen = seen
+        return node
+
+    def plan(self, cr: Any, seen: _Node, now: Instant) -> Plan:
+        known = seen.plans.get(id(cr)) or seen.plans.get((id(cr), now))
+        if known is not None:
+            return known[1]
+        moment = _Moment(*now)
+        plan = self._service.plan(cr, seen.seen, moment)
+        again = self._service.plan(cr, seen.seen, now)
+        if plan != again:
+            raise Impure(f"{self.name} plans {again} where it planned {plan}")
+        seen.plans[(id(cr), now) if moment.asked else id(cr)] = cr, plan
+        return plan
+
+
+class SharedStore(Store):
+    """The operator's store, with objects decoded and parsed once for all worlds."""
+
+    def decoder(self, kind: type[Any]) -> Callable[[bytes], Stored]:
+        return lambda raw: decoded(kind, raw)
+
+    def parse(self, kind: type[T], own: Own) -> T:
+        key = kind, own.raw
+        if key not in _parsed:
+            if len(_parsed) > MOST:
+                _parsed.clear()
+            _parsed[key] = api.parse(kind, own.raw)  # type: ignore[type-var]
+        return _parsed[key]  # type: ignore[no-any-return]
+
+
+_parsed: dict[tuple[type[Any], bytes], Any] = {}
+_decoded: dict[tuple[type[Any], bytes], Stored] = {}
+_decoders: dict[type[Any], Callable[[bytes], Stored]] = {}
+
+
+def decoded(kind: type[Any], raw: bytes) -> Stored:
+    """The stored form of an object. Raises msgspec.MsgspecError."""
+    found = _decoded.get((kind, raw))
+    if found is None:
+        if len(_decoded) > MOST:
+            _decoded.clear()
+        if kind not in _decoders:
+            _decoders[kind] = decoder(kind)
+        found = _decoded[kind, raw] = _decoders[kind](raw)
+    return found

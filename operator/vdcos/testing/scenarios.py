@@ -1,0 +1,292 @@
+"""The catalogue: what people do, one step whenever the world has come to rest after the one before."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from vdcos.core import disks, kinds
+from vdcos.core.objects import Key, Resource
+from vdcos.testing import builders
+from vdcos.testing.apiserver import NAMESPACE, Held
+from vdcos.testing.cluster import DV, NODE, VM, VMI, Tell
+from vdcos.testing.hypervisor.values import Command, Control, Partition, PowerOff, Recover
+from vdcos.testing.simulator import NotYet, Violation, World, bring, resource_of
+from vdcos.testing.trees import Tree, merge
+
+VDCOS_VM = kinds.VIRTUAL_MACHINE
+
+
+def _key(where: str) -> Key:
+    space, _, name = where.rpartition("/")
+    return Key(space, name)
+
+
+def _instance(world: World, where: str) -> Held:
+    """The instance of a VM that runs. Raises NotYet."""
+    instance = world.api.get(VMI, _key(where))
+    if instance is None or instance.tree["status"]["phase"] != "Running":
+        raise NotYet
+    return instance
+
+
+@dataclass(frozen=True)
+class Create:
+    manifest: Tree
+
+    def __call__(self, world: World) -> None:
+        world.api.create(resource_of(self.manifest), self.manifest, "user", strict=True)
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A merge patch by somebody: a user's edit of an object of ours, or anybody's of a child."""
+
+    resource: Resource
+    where: str
+    changes: Tree
+    by: str = "user"
+
+    def __call__(self, world: World) -> None:
+        world.api.merge_patch(self.resource, _key(self.where), self.changes, self.by)
+
+
+@dataclass(frozen=True)
+class Declare:
+    """An edit of a VirtualMachine's spec."""
+
+    where: str
+    spec: Mapping[str, Any]
+
+    def __call__(self, world: World) -> None:
+        world.api.merge_patch(VDCOS_VM, _key(self.where), {"spec": dict(self.spec)}, "user")
+
+
+@dataclass(frozen=True)
+class Delete:
+    resource: Resource
+    where: str
+
+    def __call__(self, world: World) -> None:
+        world.api.delete(self.resource, _key(self.where))
+        world.deleted.add((self.resource, _key(self.where)))
+
+
+@dataclass(frozen=True)
+class ToHost:
+    """Something happens to the host that runs a VM, or to a host by name."""
+
+    event: Any
+    where: str = ""
+    host: str = ""
+
+    def __call__(self, world: World) -> None:
+        name = self.host
+        if self.where:
+            name = _instance(world, self.where).tree["status"]["nodeName"]
+        world.cluster.happens(Tell(name, self.event))
+
+
+@dataclass(frozen=True)
+class ToGuest:
+    """A command to the hypervisor, by the guest or by virtctl."""
+
+    where: str
+    command: Command
+
+    def __call__(self, world: World) -> None:
+        instance = _instance(world, self.where)
+        event = Control(self.command, instance.meta["uid"])
+        world.cluster.happens(Tell(instance.tree["status"]["nodeName"], event))
+
+
+@dataclass(frozen=True)
+class Virtctl:
+    """virtctl start or stop, as virt-api carries it out."""
+
+    where: str
+    action: str
+
+    def __call__(self, world: World) -> None:
+        key = _key(self.where)
+        vm = world.api.get(VM, key)
+        if vm is None:
+            raise NotYet
+        strategy = vm.tree["spec"]["runStrategy"]
+        if strategy == "RerunOnFailure":
+            asked = [{"action": self.action.capitalize()}]
+            world.api.merge_patch(VM, key, {"status": {"stateChangeRequests": asked}})
+        else:
+            wanted = "Halted" if self.action == "stop" else "Always"
+            world.api.merge_patch(VM, key, {"spec": {"runStrategy": wanted}}, "virt-api")
+
+
+@dataclass(frozen=True)
+class Fence:
+    """An administrator proves that a host is down, and says so by the taint."""
+
+    host: str
+
+    def __call__(self, world: World) -> None:
+        taint = {"key": "node.kubernetes.io/out-of-service", "value": "nodeshutdown", "effect": "NoExecute"}
+        world.api.merge_patch(NODE, Key("", self.host), {"spec": {"taints": [taint]}})
+
+
+@dataclass(frozen=True)
+class Restart:
+    """The operator is restarted in good order, so to speak: its process ends, and starts again."""
+
+    def __call__(self, world: World) -> None:
+        for replica in world.replicas.values():
+            replica.die(world.now)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """``ends`` gives, by ``namespace/name``, the reason of Ready at the end; "Ready" stands for all is well."""
+
+    name: str
+    steps: tuple[Any, ...]
+    ends: Mapping[str, str]
+    extra: Sequence[Tree] = ()
+    storage_class: Mapping[str, Any] = field(default_factory=dict)
+    hosts: int = 2
+    budget: int = 0
+    """Writes of the operator, from the start to the last rest, when nothing goes wrong."""
+
+    def world(self, **options: Any) -> World:
+        """The world before the first step: everything installed, the operator just started."""
+        world = World(hosts=self.hosts, **options)
+        kubevirt = {
+            "apiVersion": "kubevirt.io/v1", "kind": "KubeVirt",
+            "metadata": {"name": "kubevirt", "namespace": "kube-system"},
+            "spec": {}, "status": {"observedKubeVirtVersion": "v1.8.2"},
+        }  # fmt: skip
+        block = merge(builders.storage_class("block"), self.storage_class)
+        bring(world, (builders.namespace("kube-system"), builders.namespace("shop"), kubevirt, block))
+        bring(world, (builders.storage_profile("block", ("Block", ["ReadWriteMany"])), *self.extra))
+        world.cluster.install()
+        world.script = self.steps
+        world.notice()
+        world.start()
+        return world
+
+    def check(self, world: World) -> None:
+        """Whether it ended as it should. Raises Violation."""
+        found = {}
+        for held in world.api.all(VDCOS_VM):
+            ready: Tree = next((c for c in held.tree["status"]["conditions"] if c["type"] == "Ready"), {})
+            found[str(held.key)] = ready.get("reason")
+        if found != dict(self.ends):
+            raise Violation("convergence", f"it ends with {found} and not {dict(self.ends)}")
+
+
+GOLD = builders.datastore("gold")
+LAN = builders.network("lan", bridge={"name": "br0"})
+POD_NETWORK = builders.network("internet", pod={})
+
+
+def machine(where: str = "shop/web", disks: int = 1, nics: Sequence[str] = ("lan",), **spec: Any) -> Tree:
+    stores = {f"disk{n}": "gold" for n in range(disks)}
+    tree = builders.machine(where, networks=nics, stores=stores)
+    return {**tree, "spec": {**tree["spec"], **spec}}
+
+
+def disk(name: str = "disk0", size: str = "1Gi", **fields: Any) -> Tree:
+    return {"name": name, "size": size, "datastore": "gold", **fields}
+
+
+def declared_disks(*wanted: Tree) -> Declare:
+    return Declare("shop/web", {"disks": list(wanted)})
+
+
+WEB = Create(machine())
+READY = {"shop/web": "Ready"}
+BASE = (GOLD, LAN)
+
+
+def _disk_key(name: str = "disk0", vm: str = "web") -> str:
+    return str(disks.key("shop", vm, name))
+
+
+def catalogue() -> tuple[Scenario, ...]:
+    """Every scenario, by what it is about."""
+    return (
+        Scenario("create", (WEB,), READY, BASE, budget=13),
+        Scenario("create, datastore and network after it", (WEB, Create(GOLD), Create(LAN)), READY),
+        Scenario("two disks and two NICs", (Create(machine(disks=2, nics=("lan", "internet"))),), READY,
+                 (*BASE, POD_NETWORK)),
+        Scenario("create powered off", (Create(machine(powerState="PoweredOff")),), READY, BASE),
+        Scenario("power cycle", (WEB, Declare("shop/web", {"powerState": "PoweredOff"}),
+                                 Declare("shop/web", {"powerState": "PoweredOn"})), READY, BASE),
+        Scenario("power cycle, stays off", (Create(machine(onGuestShutdown="StayOff")),
+                                            Declare("shop/web", {"powerState": "PoweredOff"}),
+                                            Declare("shop/web", {"powerState": "PoweredOn"})), READY, BASE),
+        Scenario("delete", (WEB, Delete(VDCOS_VM, "shop/web")), {}, BASE),
+        Scenario("delete with its disk", (Create(machine(disks=0)), declared_disks(disk(deletionPolicy="Delete")),
+                                          Delete(VDCOS_VM, "shop/web")), {}, BASE),
+        Scenario("delete and re-create", (WEB, Delete(VDCOS_VM, "shop/web"), WEB), READY, BASE),
+        Scenario("policy to Delete and back", (WEB, declared_disks(disk(deletionPolicy="Delete")),
+                                               declared_disks(disk(deletionPolicy="Retain"))), READY, BASE),
+        Scenario("add and remove a disk", (WEB, declared_disks(disk(), disk("disk1")), declared_disks(disk())), READY,
+                 BASE),
+        Scenario("grow a disk", (WEB, declared_disks(disk(size="2Gi"))), READY, BASE),
+        Scenario("grow a disk that cannot grow", (WEB, declared_disks(disk(size="2Gi"))),
+                 {"shop/web": "ExpansionUnsupported"}, BASE, {"allowVolumeExpansion": False}),
+        Scenario("more CPU and memory", (WEB, Declare("shop/web", {"cpu": {"sockets": 2}, "memory": {"size": "2Gi"}})),
+                 READY, BASE),
+        Scenario("less CPU", (Create(machine(cpu={"sockets": 2})), Declare("shop/web", {"cpu": {"sockets": 1}})),
+                 READY, BASE),
+        Scenario("cores back and forth", (WEB, Declare("shop/web", {"cpu": {"cores": 2}}),
+                                          Declare("shop/web", {"cpu": {"cores": 1}})), READY, BASE),
+        Scenario("another NIC", (WEB, Declare("shop/web", {"nics": [{"name": "nic0", "network": "lan"},
+                                                                   {"name": "nic1", "network": "internet"}]})),
+                 READY, (*BASE, POD_NETWORK)),
+        Scenario("no NIC any more", (Create(machine(powerState="PoweredOff")), Declare("shop/web", {"nics": []})),
+                 READY, BASE),
+        Scenario("shared network", (WEB, Create(machine("shop/db")), Delete(VDCOS_VM, "shop/web")),
+                 {"shop/db": "Ready"}, BASE),
+        Scenario("network in use is deleted", (WEB, Delete(kinds.NETWORK, "lan"), Delete(VDCOS_VM, "shop/web")), {},
+                 BASE),
+        Scenario("datastore in use is deleted", (WEB, Delete(kinds.DATASTORE, "gold"),
+                                                 Delete(VDCOS_VM, "shop/web"), Delete(DV, _disk_key())), {}, BASE),
+        Scenario("full datastore, then room", (WEB, Create(machine("shop/db")),
+                                               Edit(kinds.DATASTORE, "gold", {"spec": {"capacity": "3Gi"}})),
+                 {"shop/web": "Ready", "shop/db": "Ready"}, (builders.datastore("gold", capacity="1Gi"), LAN)),
+        Scenario("datastore in maintenance", (WEB, Edit(kinds.DATASTORE, "gold", {"spec": {"maintenance": False}})),
+                 READY, (builders.datastore("gold", maintenance=True), LAN)),
+        Scenario("namespace not allowed, then allowed",
+                 (WEB, Edit(kinds.NETWORK, "lan", {"spec": {"allowedNamespaces": {"from": "All"}}})), READY,
+                 (GOLD, builders.network("lan", "None", bridge={"name": "br0"}))),
+        Scenario("missing Secret, then there",
+                 (Create(machine(guest={"cloudInit": {"userDataSecretName": "init"}})),
+                  Create({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "init", "namespace": "shop"}})),
+                 READY, BASE),
+        Scenario("no host fits, then one does",
+                 (Create(machine(placement={"nodeSelector": {"zone": "moon"}})),
+                  Declare("shop/web", {"placement": {"nodeSelector": {"zone": "zone-2"}}})), READY, BASE),
+        Scenario("host loses power and comes back", (WEB, ToHost(PowerOff(), "shop/web"),
+                                                     ToHost(Recover(), host="host-1")), READY, BASE),
+        Scenario("host loses power and is fenced", (WEB, ToHost(PowerOff(), "shop/web"), Fence("host-1")), READY, BASE),
+        Scenario("host is cut off and comes back", (WEB, ToHost(Partition(), "shop/web"),
+                                                    ToHost(Recover(), host="host-1")), READY, BASE),
+        Scenario("virtctl stop is put right", (WEB, Virtctl("shop/web", "stop")), READY, BASE),
+        Scenario("virtctl stop is respected", (Create(machine(onGuestShutdown="StayOff")), Virtctl("shop/web", "stop")),
+                 READY, BASE),
+        Scenario("guest shuts down and is restarted", (WEB, ToGuest("shop/web", Command.SHUTDOWN)), READY, BASE),
+        Scenario("guest shuts down and stays off", (Create(machine(onGuestShutdown="StayOff")),
+                                                    ToGuest("shop/web", Command.SHUTDOWN),
+                                                    Virtctl("shop/web", "start")), READY, BASE),
+        Scenario("guest crashes", (Create(machine(onGuestShutdown="StayOff")), ToGuest("shop/web", Command.CRASH)),
+                 READY, BASE),
+        Scenario("somebody edits the child", (WEB, Edit(VM, "shop/web", {"spec": {"template": {"spec": {"domain": {
+            "cpu": {"sockets": 4}}}}}}, "somebody")), READY, BASE),
+        Scenario("somebody deletes the child", (WEB, Delete(VM, "shop/web")), READY, BASE),
+        Scenario("somebody deletes a disk", (WEB, Delete(DV, _disk_key())), {"shop/web": "DiskLost"}, BASE),
+        Scenario("the name is taken", (Create({"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine",
+            "metadata": {"name": "web", "namespace": "shop"}, "spec": {"runStrategy": "Halted", "template": {"spec": {
+                "domain": {}}}}}), WEB), {"shop/web": "NameTaken"}, BASE),
+        Scenario("first power-on makes the disk", (WEB,), READY, BASE, {"volumeBindingMode": "WaitForFirstConsumer"}),
+        Scenario("the operator restarts", (WEB, Restart(), Declare("shop/web", {"powerState": "PoweredOff"})), READY,
+                 BASE),
+        Scenario("the namespace is deleted", (WEB, Delete(NAMESPACE, "shop")), {}, BASE),
+    )  # fmt: skip
