@@ -56,7 +56,8 @@ def checks() -> dict[str, list[list[str]]]:
         "simulation": [[*pytest, "-n", "2", "--dist", "worksteal", "tests/simulation"]],
         "devcluster": [
             [python, "-m", "devcluster", "build"],
-            [*pytest, "--timeout=600", "tests/devcluster", "-m", "not scale"],
+            # Two clusters, each with a worker: the tests mostly wait. A file stays together, for it may hurt hosts.
+            [*pytest, "-n", "2", "--dist", "loadfile", "--timeout=600", "tests/devcluster", "-m", "not scale"],
         ],
         "scale": [[python, "-m", "devcluster", "build"], [*pytest, "-s", "tests/devcluster", "-m", "scale"]],
     }
