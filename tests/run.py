@@ -57,7 +57,8 @@ def checks() -> dict[str, list[list[str]]]:
         "devcluster": [
             [python, "-m", "devcluster", "build"],
             # Two clusters, each with a worker: the tests mostly wait. A file stays together, for it may hurt hosts.
-            [*pytest, "-n", "2", "--dist", "loadfile", "--timeout=600", "tests/devcluster", "-m", "not scale"],
+            [*pytest, *("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"), "--timeout=600"]
+            + ["tests/devcluster", "-m", "not scale"],
         ],
         "scale": [[python, "-m", "devcluster", "build"], [*pytest, "-s", "tests/devcluster", "-m", "scale"]],
     }
