@@ -34,6 +34,8 @@ def checks() -> dict[str, list[list[str]]]:
     python = sys.executable
     pytest = [python, "-m", "pytest", "-q", "--durations=5"]
     covered = ["--cov=vdcos", "--cov-branch", "--cov-report="]
+    # Two workers, each with a cluster: the tests mostly wait. A file stays together, for it may hurt hosts.
+    two_clusters = ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
     include = ",".join(f"operator/vdcos/{package}/*" for package in COVERED)
     return {
         "lint": [["ruff", "check", "--quiet", "."]],
@@ -56,9 +58,7 @@ def checks() -> dict[str, list[list[str]]]:
         "simulation": [[*pytest, "-n", "2", "--dist", "worksteal", "tests/simulation"]],
         "devcluster": [
             [python, "-m", "devcluster", "build"],
-            # Two clusters, each with a worker: the tests mostly wait. A file stays together, for it may hurt hosts.
-            [*pytest, *("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"), "--timeout=600"]
-            + ["tests/devcluster", "-m", "not scale"],
+            [*pytest, "--timeout=600", "tests/devcluster", "-m", "not scale", *two_clusters],
         ],
         "scale": [[python, "-m", "devcluster", "build"], [*pytest, "-s", "tests/devcluster", "-m", "scale"]],
     }
