@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from vdcos import __version__
 from vdcos.core.plan import Instant
+from vdcos.runtime.asks import Asks
 from vdcos.runtime.credentials import Origin
 from vdcos.runtime.endpoints import Health, serve
 from vdcos.runtime.engine import Engine
@@ -79,9 +80,10 @@ async def _run(settings: Settings) -> None:
     store = Store(resources, indexes(served))
     queue = Queue(random.random)
     events = Events({service.name: service.resource for service in served}, me, metrics.event)
-    engine = Engine(served, store, queue, Everyone(metrics, Log(), events), clock)
     elector = Elector(settings.namespace, settings.lease, me)
     remaining: Callable[[], float] = (lambda: MOST_SECONDS) if settings.standalone else elector.remaining
+    asks = Asks({}, remaining, metrics, lambda: shell.wake())
+    engine = Engine(served, store, queue, Everyone(metrics, Log(), events), clock, asks)
     async with Port.open(settings.origin, metrics.failed) as port:
         # What was imported is never garbage: without its 70,000 objects a full collection takes no 75 ms of the loop.
         gc.collect()
@@ -103,7 +105,10 @@ async def _run(settings: Settings) -> None:
 
                 background.create_task(kopfhost.host(settings.origin, settings.probe, health.deaf))
             # When this is cancelled it lets its writes finish; only then the group gives the Lease back.
-            await shell.run()
+            try:
+                await shell.run()
+            finally:
+                await asks.close()
 
 
 async def _compete(settings: Settings, elector: Elector, wake: Callable[[], None], metrics: Metrics) -> None:

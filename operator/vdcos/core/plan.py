@@ -1,7 +1,7 @@
-"""What a service decides: actions as data, what to say, and when to look again."""
+"""What a service decides: actions as data, what to ask outside, what to say, and when to look again."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from vdcos.core.conditions import Condition
@@ -73,15 +73,55 @@ Action = Create | Apply | Patch | Delete
 
 
 @dataclass(frozen=True, slots=True)
+class Ask:
+    """What is asked of, or done to, something outside the cluster. A plan names it again for as long as it needs the
+    answer; one that it does not name any more is called off and forgotten.
+
+    ``id`` is unique within the object, and deterministic. ``request`` is JSON data without secrets: credentials are
+    referred to by the name of their Secret. ``target`` is what is asked (a BMC, say), one of many of a provider:
+    failures are counted by it. ``deadline`` is in seconds, for everything, and hard.
+
+    An ``effect`` is begun only by the process whose write has just put its id into the stored status (``asked``):
+    intent first, and never twice. Whoever finds an id there that he did not put there himself is answered that nobody
+    knows what became of it, and must find out by an ask without effect before he tries again under another id. An ask
+    without effect is repeated when its answer is older than ``fresh`` seconds (None: never).
+    """
+
+    id: str
+    provider: str
+    request: Mapping[str, Any]
+    deadline: float
+    target: str = ""
+    effect: bool = False
+    fresh: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of an ask. ``asked`` and ``at`` are monotonic seconds: when it was begun, and when it was answered.
+
+    ``value`` is JSON data. Where ``ok`` is false, ``error`` says why, and an effect may or may not have happened.
+    """
+
+    ok: bool
+    asked: float
+    at: float
+    value: Mapping[str, Any] = field(default_factory=dict)
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """The outcome of one look. An empty plan for an unchanged world means zero writes.
 
     ``status`` holds the fields of the kind's status except conditions and observedGeneration, in their JSON form;
     None leaves the stored status as it is (an object that is about to vanish). ``after`` is seconds until the next look
-    when nothing changes.
+    when nothing changes. ``asks`` are begun once there are no actions left and the status is stored; those with an
+    effect stand in ``status["asked"]``, a list of ids.
     """
 
     actions: tuple[Action, ...] = ()
     conditions: tuple[Condition, ...] = ()
     status: Mapping[str, Any] | None = None
     after: float | None = None
+    asks: tuple[Ask, ...] = ()

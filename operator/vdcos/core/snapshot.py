@@ -1,9 +1,10 @@
 """What a service may look at while it decides."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from vdcos.core.objects import Index, Key, Total, Unreadable
+from vdcos.core.plan import Answer
 
 T = TypeVar("T")
 
@@ -36,3 +37,6 @@ class Snapshot(Protocol):
 
     def missing(self, kind: type[Any]) -> Unreadable | None:
         """Why a whole kind cannot be read (API not installed, not allowed), or None when it can."""
+
+    def answers(self, key: Key) -> Mapping[str, Answer]:
+        """What was answered to the asks of one of the service's own objects, by id."""

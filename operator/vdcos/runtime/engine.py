@@ -13,6 +13,7 @@ from vdcos.core.conditions import Condition
 from vdcos.core.objects import Key, Meta, Object, Own, Resource
 from vdcos.core.plan import Action, Apply, Create, Delete, Instant, Patch, Plan
 from vdcos.core.service import Service, Watch
+from vdcos.runtime.answers import NOBODY, Answers, Asker
 from vdcos.runtime.queue import Item, Queue
 from vdcos.runtime.requests import APPLY, JSON, JSON_PATCH, MERGE_PATCH, ApiError, Request, Verb
 from vdcos.runtime.store import Store, Stored, View
@@ -86,17 +87,33 @@ class _OwnStatus(msgspec.Struct, frozen=True):
     status: dict[str, Any] = {}
 
 
+class _StatusAsked(msgspec.Struct, frozen=True):
+    asked: tuple[str, ...] = ()
+
+
+class _OwnAsked(msgspec.Struct, frozen=True):
+    status: _StatusAsked = _StatusAsked()
+
+
 _decode_status = msgspec.json.Decoder(_OwnStatus).decode
+_decode_asked = msgspec.json.Decoder(_OwnAsked).decode
 
 
 class Engine:
     """Runs services over a store. One per process; its conversations may interleave, its plans do not."""
 
     def __init__(
-        self, services: Iterable[Service[Any, Any]], store: Store, queue: Queue, observer: Observer, clock: Clock
+        self,
+        services: Iterable[Service[Any, Any]],
+        store: Store,
+        queue: Queue,
+        observer: Observer,
+        clock: Clock,
+        asker: Asker = NOBODY,
     ) -> None:
         self._services = {service.name: service for service in services}
-        self._views = {service.name: View(store, service) for service in self._services.values()}
+        self._answers = Answers(asker, lambda item: queue.add(item, clock().mono), lambda: clock().mono)
+        self._views = {service.name: View(store, service, self._answers) for service in self._services.values()}
         self._kinds: dict[Resource, type[Any]] = {
             **{kind.resource: kind for kind in store.kinds if issubclass(kind, Object)},
             **{service.resource: service.kind for service in self._services.values()},
@@ -120,6 +137,7 @@ class Engine:
         own = self._store.heard(service.kind, item.key)
         if not isinstance(own, Own):
             self._refused.pop(item, None)
+            self._answers.drop(item)
             return Outcome("gone")
         try:
             return (yield from self._look(item, service))
@@ -156,12 +174,12 @@ class Engine:
             raise Unsettled(f"still wants: {'; '.join(action.why for action in plan.actions)}")
         if failure is None:
             self._refused.pop(item, None)
-            told = yield from self._say(item, service, own, plan, None)
-            return Outcome("done", plan.after) if told else Outcome("conflict")
+            told = yield from self._tell(item, service, own, plan, None)
+            return Outcome("done", _sooner(plan.after, self._answers.after(item))) if told else Outcome("conflict")
         refusal = _refusal(failure)
         passing = failure.status in (0, 429) or failure.status >= 500
         if refusal is not None and (not passing or self._queue.failures(item) >= WORTH_TELLING):
-            yield from self._say(item, service, own, plan, refusal)
+            yield from self._tell(item, service, own, plan, refusal)
         return self._after(failure)
 
     def _act(
@@ -228,6 +246,17 @@ class Engine:
             heard = self._store.decoder(kind)(answer)
             self._hear(item, lambda: self._store.put(kind, heard))
 
+    def _tell(
+        self, item: Item, service: Service[Any, Any], seen: Own, plan: Plan, failure: Condition | None
+    ) -> Generator[Request, bytes, bool]:
+        """Store what the plan says, then ask what it asks. Returns as ``_say`` does."""
+        before = self._asked(item, service, plan)
+        told = yield from self._say(item, service, seen, plan, failure)
+        if told:
+            stated = self._asked(item, service, plan)
+            self._answers.settle(item, seen.metadata.uid, plan.asks, stated, stated - before)
+        return told
+
     def _say(
         self, item: Item, service: Service[Any, Any], seen: Own, plan: Plan, failure: Condition | None
     ) -> Generator[Request, bytes, bool]:
@@ -277,6 +306,13 @@ class Engine:
             # Others find it by other words now ("waits for room"). One more look sees what happened before they could.
             self._queue.add(item, self._clock().mono)
         return True
+
+    def _asked(self, item: Item, service: Service[Any, Any], plan: Plan) -> frozenset[str]:
+        """The ids in the status as it is stored, if the plan asks for an effect."""
+        own = self._store.heard(service.kind, item.key)
+        if not isinstance(own, Own) or not any(ask.effect for ask in plan.asks):
+            return frozenset()
+        return frozenset(_decode_asked(own.raw).status.asked)
 
     def _request(self, service: Service[Any, Any], item: Item, action: Action) -> Request:
         """The request for an action, if the service declared that it may make it."""
@@ -410,6 +446,10 @@ def merge_patch(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[st
         elif field not in stored or known != value:
             patch[field] = value
     return patch
+
+
+def _sooner(first: float | None, second: float | None) -> float | None:
+    return min((seconds for seconds in (first, second) if seconds is not None), default=None)
 
 
 def _json(value: Any) -> bytes:

@@ -18,7 +18,7 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 
 
 class Metrics:
-    """Listens to the engine, the sources, the port and the shell."""
+    """Listens to the engine, the sources, the port, the shell and asks."""
 
     def __init__(self) -> None:
         self.registry = prometheus_client.CollectorRegistry()
@@ -41,6 +41,14 @@ class Metrics:
         self._lists = counter("lists", "Complete lists of a kind, by what made them necessary.", "kind", "reason")
         self._undecodable = counter("undecodable_objects", "Objects that did not fit their struct.", "kind")
         self._events = counter("events", "Kubernetes Events, by what became of them.", "result")
+        self._asks = counter("asks", "Asks outside the cluster, by how they ended.", "provider", "effect", "result")
+        self._ask_seconds = prometheus_client.Histogram(
+            "vdcos_ask_seconds",
+            "Duration of one ask, the wait for its turn included.",
+            ("provider", "effect"),
+            buckets=SECONDS,
+            registry=self.registry,
+        )
         build = prometheus_client.Info("vdcos_build", "What runs here.", registry=self.registry)
         build.info({"version": __version__})
 
@@ -95,6 +103,12 @@ class Metrics:
 
     def undecodable(self, resource: Resource) -> None:
         self._undecodable.labels(qualified(resource)).inc()
+
+    # Asks
+
+    def answered(self, provider: str, effect: bool, result: str, seconds: float) -> None:
+        self._asks.labels(provider, str(effect).lower(), result).inc()
+        self._ask_seconds.labels(provider, str(effect).lower()).observe(seconds)
 
     # Events
 

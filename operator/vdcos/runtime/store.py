@@ -1,14 +1,17 @@
 """The store: what the sources have told us, what we have just written, and indexes over both."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
 
 from vdcos import api
 from vdcos.core.objects import Index, Key, Meta, Object, Own, Total, Unreadable
+from vdcos.core.plan import Answer
 from vdcos.core.service import Service
 from vdcos.core.snapshot import UndeclaredRead
+from vdcos.runtime.answers import Answers
+from vdcos.runtime.queue import Item
 
 T = TypeVar("T")
 Stored = Object | Own
@@ -256,9 +259,11 @@ class Store:
 class View:
     """A service's window on the store (a ``core.snapshot.Snapshot``): it sees what it declared, and nothing else."""
 
-    def __init__(self, store: Store, service: Service[Any, Any]) -> None:
+    def __init__(self, store: Store, service: Service[Any, Any], answers: Answers) -> None:
         self._store = store
+        self._answers = answers
         self._service = service.name
+        self._own = service.kind
         self._kinds = {service.kind, *(watch.kind for watch in service.watches)}
         self._indexes = set(service.indexes)
 
@@ -291,6 +296,10 @@ class View:
 
     def missing(self, kind: type[Any]) -> Unreadable | None:
         return self._shelf(kind).why
+
+    def answers(self, key: Key) -> Mapping[str, Answer]:
+        own = self._store.heard(self._own, key)
+        return {} if own is None else self._answers.of(Item(self._service, key), own.metadata.uid)
 
     def _shelf(self, kind: type[Any]) -> _Shelf:
         if kind not in self._kinds:

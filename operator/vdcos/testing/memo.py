@@ -5,12 +5,12 @@ before, the plan is the one of before. Every plan that is made is made twice, an
 of purity, on every distinct input.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from vdcos import api
 from vdcos.core.objects import Index, Key, Own, Total, Unreadable
-from vdcos.core.plan import Instant, Plan
+from vdcos.core.plan import Answer, Instant, Plan
 from vdcos.core.service import Service
 from vdcos.core.snapshot import Snapshot
 from vdcos.runtime.store import Store, Stored, decoder
@@ -90,11 +90,16 @@ class _Recorder:
     def missing(self, kind: type[Any]) -> Unreadable | None:
         return self._noted("missing", kind)  # type: ignore[no-any-return]
 
+    def answers(self, key: Key) -> Mapping[str, Answer]:
+        return self._noted("answers", key)  # type: ignore[no-any-return]
+
 
 def _identity(result: Any) -> Any:
     """What tells results apart: objects by identity, what is made of them afresh by its parts."""
     if isinstance(result, list | tuple) and not isinstance(result, Key | Total):
         return tuple(result) if result and isinstance(result[0], Key) else tuple(map(id, result))
+    if isinstance(result, Mapping):
+        return tuple((name, id(answer)) for name, answer in result.items())
     return result if isinstance(result, Total | Unreadable) else id(result)
 
 

@@ -15,7 +15,7 @@ from vdcos import api
 from vdcos.core import conditions, kinds
 from vdcos.core.foreign import cdi, kubernetes, kubevirt, multus, nmstate, snapshots
 from vdcos.core.objects import Index, Key, Meta, Object, Own, Resource, Total, Unreadable
-from vdcos.core.plan import Action, Apply, Create, Delete, Instant, Patch, Plan
+from vdcos.core.plan import Action, Answer, Apply, Create, Delete, Instant, Patch, Plan
 from vdcos.core.service import Service
 from vdcos.core.snapshot import Snapshot, UndeclaredRead
 
@@ -57,6 +57,8 @@ class World:
         self.now = START
         self.log: list[Action] = []
         """Every action that was carried out."""
+        self.answers: dict[Key, dict[str, Answer]] = {}
+        """What was answered to the asks of an object, by its key."""
         for manifest in manifests:
             self.put(manifest)
 
@@ -260,6 +262,9 @@ class View:
     def missing(self, kind: type[Any]) -> Unreadable | None:
         self._declared(kind)
         return self._world.why(kind)
+
+    def answers(self, key: Key) -> Mapping[str, Answer]:
+        return self._world.answers.get(key, {})
 
     def _declared(self, kind: type[Any]) -> None:
         if kind not in self._kinds:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vdcos import api
+from vdcos.core.errors import place
 from vdcos.core.objects import Key
 from vdcos.providers.networks import builtin
 from vdcos.providers.networks.contract import CONTRACT, ENTRY_POINTS, NetworkProvider, Refused, Request, Wiring
@@ -108,19 +109,10 @@ def _wiring(network: api.Network, namespace: str, providers: Providers) -> Wirin
     except Refused as refusal:
         return Problem("ProviderRefused", f"provider {name}: {refusal}")
     except Exception as error:  # noqa: BLE001  somebody else's code: whatever it does must stay its network's problem
-        return Problem("ProviderFailed", f"provider {name} failed with {_place(error)}; report it to its author")
+        return Problem("ProviderFailed", f"provider {name} failed with {place(error)}; report it to its author")
     if wrong:
         return Problem("ProviderAnswerInvalid", f"provider {name} answered nonsense: {wrong}; report it to its author")
     return answer
-
-
-def _place(error: Exception) -> str:
-    """What was raised and where. Not its text: that may hold an address or a time, and conditions must not change."""
-    frame = error.__traceback__
-    while frame is not None and frame.tb_next is not None:
-        frame = frame.tb_next
-    where = f" in {frame.tb_frame.f_globals.get('__name__')} line {frame.tb_lineno}" if frame is not None else ""
-    return f"{type(error).__name__}{where}"
 
 
 def _text(config: Mapping[str, Any]) -> str:
