@@ -30,7 +30,7 @@ from vdcos.runtime.reflector import Reflector
 from vdcos.runtime.shell import MOST_SECONDS, Shell
 from vdcos.runtime.store import Store
 from vdcos.runtime.threads import in_own_loop
-from vdcos.services.catalogue import indexes, kinds, services
+from vdcos.services.catalogue import dated, indexes, kinds, services
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ async def _run(settings: Settings) -> None:
     metrics = Metrics()
     served = services(discover_networks())
     resources = kinds(served)
-    store = Store(resources, indexes(served))
+    store = Store(resources, indexes(served), dated(served))
     queue = Queue(random.random)
     events = Events({service.name: service.resource for service in served}, me, metrics.event)
     elector = Elector(settings.namespace, settings.lease, me)

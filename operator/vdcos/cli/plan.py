@@ -22,7 +22,7 @@ from vdcos.runtime.reflector import Reflector
 from vdcos.runtime.rehearsal import Rehearsal, Report, Unfit
 from vdcos.runtime.requests import ApiError
 from vdcos.runtime.store import Store
-from vdcos.services.catalogue import indexes, kinds, services
+from vdcos.services.catalogue import dated, indexes, kinds, services
 
 NOTHING, FAILED, SOMETHING = 0, 1, 2
 SUFFIXES = (".yaml", ".yml", ".json")
@@ -34,7 +34,7 @@ def main(chosen: argparse.Namespace) -> int:
         manifests = list(read(chosen.filename, sys.stdin))
         served = services(discover_networks())
         resources = kinds(served)
-        store = Store(resources, indexes(served))
+        store = Store(resources, indexes(served), dated(served))
         if chosen.offline:
             for kind in resources:
                 store.replace(kind, [], "1")

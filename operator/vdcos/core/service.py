@@ -27,6 +27,8 @@ class Watch(Generic[T]):
     """The part of an object that matters to the service; a change elsewhere wakes nobody. None: every stored field."""
     patience: float = 0.0
     """Seconds that the look may wait, so that a burst of changes becomes one: for what is counted, not acted upon."""
+    dated: bool = False
+    """Whether the service asks when the kind's objects changed (``Snapshot.changed_at``)."""
 
 
 @dataclass(frozen=True)

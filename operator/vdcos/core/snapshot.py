@@ -40,3 +40,16 @@ class Snapshot(Protocol):
 
     def answers(self, key: Key) -> Mapping[str, Answer]:
         """What was answered to the asks of one of the service's own objects, by id."""
+
+    def changed_at(self, kind: type[Any], key: Key) -> float | None:
+        """When an object was last seen to change, in what is kept of it, or was first seen; None if it is not there.
+
+        In monotonic seconds of this process: what the object itself says about time decides nothing. After a restart
+        everything is new: ages that decide begin at zero, later and never wrong.
+        """
+
+    def heard_at(self, kind: type[Any]) -> float:
+        """When the API server last said anything about a kind, be it that nothing is new, in monotonic seconds.
+
+        What has happened since then is not known: an object that has not changed may only not have been heard of.
+        """

@@ -16,7 +16,7 @@ from vdcos.core.service import Service, Watch
 from vdcos.runtime.answers import NOBODY, Answers, Asker
 from vdcos.runtime.queue import Item, Queue
 from vdcos.runtime.requests import APPLY, JSON, JSON_PATCH, MERGE_PATCH, ApiError, Request, Verb
-from vdcos.runtime.store import Store, Stored, View
+from vdcos.runtime.store import Store, Stored, View, same
 
 Clock = Callable[[], Instant]
 Conversation = Generator[Request, bytes, "Outcome"]
@@ -402,7 +402,7 @@ class Engine:
             self._speaking = None
 
     def _wake(self, kind: type[Any], old: Stored | None, new: Stored | None) -> None:
-        if old is not None and new is not None and _same(old, new):
+        if old is not None and new is not None and same(old, new):
             return
         due = self._clock().mono
         for name, watch in self._watchers[kind]:
@@ -524,12 +524,3 @@ def _bug(error: Exception) -> Condition:
         f"vdcos failed on this object ({type(error).__name__}); other objects go on. "
         "It is retried; please report it with the operator's log.",
     )
-
-
-def _same(old: Stored, new: Stored) -> bool:
-    """Whether all that is stored of an object is equal but for its version."""
-    if isinstance(old, Own) or isinstance(new, Own):
-        return False
-    version = old.metadata.resource_version
-    metadata = msgspec.structs.replace(new.metadata, resource_version=version)
-    return old == msgspec.structs.replace(new, metadata=metadata)

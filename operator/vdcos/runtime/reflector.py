@@ -95,6 +95,7 @@ class Reflector:
         self._changed = changed
         self._timing = timing
         self._heard = time.monotonic()
+        store.source(kind, lambda: self._heard)
         self._refused_since: float | None = None
         self._reason = ""
         self.unavailable = ""

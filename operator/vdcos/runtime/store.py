@@ -1,5 +1,6 @@
 """The store: what the sources have told us, what we have just written, and indexes over both."""
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -60,6 +61,15 @@ def _own(raw: bytes) -> Own:
 def version(resource_version: str) -> int:
     """A resource version as the number that Kubernetes 1.35 guarantees it to be; 0 for one that was never stored."""
     return int(resource_version) if resource_version.isdigit() else 0
+
+
+def same(old: Stored, new: Stored) -> bool:
+    """Whether all that is stored of an object is equal but for its version."""
+    if isinstance(old, Own) or isinstance(new, Own):
+        return False
+    version = old.metadata.resource_version
+    metadata = msgspec.structs.replace(new.metadata, resource_version=version)
+    return old == msgspec.structs.replace(new, metadata=metadata)
 
 
 class _Indexed:
@@ -131,10 +141,20 @@ class Store:
     """Values are replaced and never mutated, so a reader needs no copy.
 
     ``kinds`` are foreign structs and the models of our own kinds. Of two versions of an object the newer one stands,
-    whichever path it came by: a watch, a list, or the answer to a write.
+    whichever path it came by: a watch, a list, or the answer to a write. Of ``dated`` kinds it notes, by ``clock``
+    (monotonic seconds), when their objects change.
     """
 
-    def __init__(self, kinds: Iterable[type[Any]], indexes: Iterable[Index[Any]] = ()) -> None:
+    def __init__(
+        self,
+        kinds: Iterable[type[Any]],
+        indexes: Iterable[Index[Any]] = (),
+        dated: Iterable[type[Any]] = (),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._changed: dict[type[Any], dict[Key, float]] = {kind: {} for kind in dated}
+        self._sources: dict[type[Any], Callable[[], float]] = {}
+        self._clock = clock
         self._indexed = {index: _Indexed(index) for index in indexes}
         self._shelves = {
             kind: _Shelf(kind, [held for index, held in self._indexed.items() if index.kind is kind]) for kind in kinds
@@ -153,6 +173,10 @@ class Store:
 
     # What sources say
 
+    def source(self, kind: type[Any], heard_at: Callable[[], float]) -> None:
+        """Whoever tells of a kind tells, too, when it was last told anything, in monotonic seconds."""
+        self._sources[kind] = heard_at
+
     def decoder(self, kind: type[Any]) -> Callable[[bytes], Stored]:
         return self._shelves[kind].decode
 
@@ -165,6 +189,9 @@ class Store:
         if known is not None and new <= version(known.metadata.resource_version):
             return
         shelf.change(key, heard, shelf.assumed.get(key))
+        times = self._changed.get(kind)
+        if times is not None and (known is None or not same(known, heard)):
+            times[key] = self._clock()
         self._tell(kind, known, heard)
 
     def remove(self, kind: type[Any], key: Key, resource_version: str) -> None:
@@ -178,6 +205,7 @@ class Store:
             return
         shelf.change(key, None, shelf.assumed.get(key))
         self._parsed.pop((kind, key), None)
+        self._changed.get(kind, {}).pop(key, None)
         self._tell(kind, known, None)
 
     def replace(self, kind: type[Any], listed: Iterable[Stored], resource_version: str) -> None:
@@ -198,6 +226,7 @@ class Store:
         """The kind cannot be read at all: its API is not installed, or not allowed to us."""
         shelf = self._shelves[kind]
         was, shelf.why, shelf.synced = shelf.why, Unreadable(why), False
+        self._changed.get(kind, {}).clear()
         for key, known in list(shelf.objects.items()):
             shelf.change(key, None, None)
             self._tell(kind, known, None)
@@ -251,6 +280,15 @@ class Store:
     def indexed(self, index: Index[Any]) -> _Indexed:
         return self._indexed[index]
 
+    def changed_at(self, kind: type[Any], key: Key) -> float | None:
+        """As ``Snapshot.changed_at``. Raises KeyError for a kind that is not dated."""
+        return self._changed[kind].get(key)
+
+    def heard_at(self, kind: type[Any]) -> float:
+        """As ``Snapshot.heard_at``; the beginning of time for a kind that nobody tells of."""
+        source = self._sources.get(kind)
+        return -float("inf") if source is None else source()
+
     def _tell(self, kind: type[Any], old: Stored | None, new: Stored | None) -> None:
         for listener in self._listeners:
             listener(kind, old, new)
@@ -265,6 +303,7 @@ class View:
         self._service = service.name
         self._own = service.kind
         self._kinds = {service.kind, *(watch.kind for watch in service.watches)}
+        self._dated = {watch.kind for watch in service.watches if watch.dated}
         self._indexes = set(service.indexes)
 
     def get(self, kind: type[T], key: Key) -> T | Unreadable | None:
@@ -300,6 +339,15 @@ class View:
     def answers(self, key: Key) -> Mapping[str, Answer]:
         own = self._store.heard(self._own, key)
         return {} if own is None else self._answers.of(Item(self._service, key), own.metadata.uid)
+
+    def changed_at(self, kind: type[Any], key: Key) -> float | None:
+        if kind not in self._dated:
+            raise UndeclaredRead(f"{self._service} asks when {kind.__name__} changed and does not declare it as dated")
+        return self._store.changed_at(kind, key)
+
+    def heard_at(self, kind: type[Any]) -> float:
+        self._shelf(kind)
+        return self._store.heard_at(kind)
 
     def _shelf(self, kind: type[Any]) -> _Shelf:
         if kind not in self._kinds:

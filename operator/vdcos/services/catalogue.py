@@ -28,3 +28,8 @@ def kinds(served: Iterable[Service[Any, Any]]) -> dict[type[Any], Resource]:
 def indexes(served: Iterable[Service[Any, Any]]) -> list[Index[Any]]:
     """Every index that services declare, each once."""
     return list(dict.fromkeys(index for service in served for index in service.indexes))
+
+
+def dated(served: Iterable[Service[Any, Any]]) -> set[type[Any]]:
+    """Every kind of which a service asks when its objects changed."""
+    return {watch.kind for service in served for watch in service.watches if watch.dated}

@@ -93,6 +93,12 @@ class _Recorder:
     def answers(self, key: Key) -> Mapping[str, Answer]:
         return self._noted("answers", key)  # type: ignore[no-any-return]
 
+    def changed_at(self, kind: type[Any], key: Key) -> float | None:
+        return self._noted("changed_at", kind, key)  # type: ignore[no-any-return]
+
+    def heard_at(self, kind: type[Any]) -> float:
+        return self._noted("heard_at", kind)  # type: ignore[no-any-return]
+
 
 def _identity(result: Any) -> Any:
     """What tells results apart: objects by identity, what is made of them afresh by its parts."""
@@ -100,7 +106,7 @@ def _identity(result: Any) -> Any:
         return tuple(result) if result and isinstance(result[0], Key) else tuple(map(id, result))
     if isinstance(result, Mapping):
         return tuple((name, id(answer)) for name, answer in result.items())
-    return result if isinstance(result, Total | Unreadable) else id(result)
+    return result if isinstance(result, Total | Unreadable | float) else id(result)
 
 
 class Memo:

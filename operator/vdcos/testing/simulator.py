@@ -23,7 +23,7 @@ from vdcos.runtime.queue import Item, Queue
 from vdcos.runtime.requests import ApiError, Request
 from vdcos.runtime.shell import IN_FLIGHT, MOST_SECONDS, NotLeading, land, seconds_for_request
 from vdcos.runtime.store import Store
-from vdcos.services.catalogue import indexes, kinds, services
+from vdcos.services.catalogue import dated, indexes, kinds, services
 from vdcos.testing.apiserver import NAMESPACE, ApiServer, Change, Held
 from vdcos.testing.cluster import CONFIG_MAP, POD, SECRET, Cluster, Happens
 from vdcos.testing.memo import Memo, SharedStore, decoded
@@ -114,7 +114,7 @@ class Replica:
         self.world = world
         self.served = served
         self.resources = world.resources
-        self.store = SharedStore(self.resources, world.indexes)
+        self.store = SharedStore(self.resources, world.indexes, dated(served), lambda: self.world.clock().mono)
         self.queue = Queue()
         self.engine = Engine(served, self.store, self.queue, Observer(world, name), world.clock)
         self.streams = {kind: Stream(kind, resource, _selected(kind)) for kind, resource in self.resources.items()}
@@ -668,6 +668,7 @@ def _copy_store(source: Store, target: Store) -> None:
         copy.keys = {value: dict(keys) for value, keys in indexed.keys.items()}
         copy.amounts, copy._entered = dict(indexed.amounts), dict(indexed._entered)
     target._parsed = dict(source._parsed)
+    target._changed = {kind: dict(times) for kind, times in source._changed.items()}
 
 
 def _copy_queue(source: Queue, target: Queue) -> None:

@@ -59,6 +59,10 @@ class World:
         """Every action that was carried out."""
         self.answers: dict[Key, dict[str, Answer]] = {}
         """What was answered to the asks of an object, by its key."""
+        self.changed: dict[tuple[Resource, Key], float] = {}
+        """When an object last changed, in monotonic seconds."""
+        self.silence: dict[type[Any], float] = {}
+        """For how many seconds nothing was heard about a kind."""
         for manifest in manifests:
             self.put(manifest)
 
@@ -74,6 +78,7 @@ class World:
         meta.setdefault("creationTimestamp", "2026-01-01T00:00:00Z")
         meta["resourceVersion"] = str(next(self._counter))
         self._trees.setdefault(resource, {})[key] = tree
+        self.changed[resource, key] = self.now.mono
         return tree
 
     def change(self, kind: type[Any], key: Key, **changes: Any) -> None:
@@ -167,6 +172,7 @@ class World:
             meta["generation"] = old["metadata"]["generation"] + 1
         meta["resourceVersion"] = str(next(self._counter))
         self._trees[resource][key] = tree
+        self.changed[resource, key] = self.now.mono
 
     def _say(self, service: Service[Any, Any], key: Key, plan: Plan) -> None:
         if plan.status is None:
@@ -204,6 +210,9 @@ class World:
         tree = self._trees.get(self._resource_of(kind), {}).get(key)
         return None if tree is None else decode(kind, msgspec.json.encode(tree))
 
+    def changed_at(self, kind: type[Any], key: Key) -> float | None:
+        return self.changed.get((self._resource_of(kind), key)) if self.has(kind, key) else None
+
     def why(self, kind: type[Any]) -> Unreadable | None:
         return self._missing.get(kind)
 
@@ -226,6 +235,7 @@ class View:
         self._world = world
         self._name = service.name
         self._kinds = {service.kind, *(watch.kind for watch in service.watches)}
+        self._dated = {watch.kind for watch in service.watches if watch.dated}
         self._indexes = set(service.indexes)
 
     def get(self, kind: type[T], key: Key) -> T | Unreadable | None:
@@ -265,6 +275,15 @@ class View:
 
     def answers(self, key: Key) -> Mapping[str, Answer]:
         return self._world.answers.get(key, {})
+
+    def changed_at(self, kind: type[Any], key: Key) -> float | None:
+        if kind not in self._dated:
+            raise UndeclaredRead(f"{self._name} asks when {kind.__name__} changed and does not declare it as dated")
+        return self._world.changed_at(kind, key)
+
+    def heard_at(self, kind: type[Any]) -> float:
+        self._declared(kind)
+        return self._world.now.mono - self._world.silence.get(kind, 0.0)
 
     def _declared(self, kind: type[Any]) -> None:
         if kind not in self._kinds:

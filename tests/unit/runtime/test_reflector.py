@@ -99,12 +99,14 @@ async def test_lists_then_follows(tmp_path: Path, api: FakeApi) -> None:
     await api.put(BOXES, "old", "ns", size=1)
     async with running(tmp_path, api) as world:
         await until(lambda: world.size("old") == 1)
+        listed = world.store.heard_at(Box)
         assert world.store.known(Box)
         assert world.changes == 1
         await world.put("new", 2)
         await until(lambda: world.size("new") == 2)
         await world.put("new", 3)
         await until(lambda: world.size("new") == 3)
+        assert listed < world.store.heard_at(Box) <= time.monotonic()
         await api.delete(BOXES, "new", "ns")
         await until(lambda: world.size("new") is None)
         assert world.seen.lists == ["start"], "one list and one watch were enough"

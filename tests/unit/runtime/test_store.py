@@ -1,5 +1,6 @@
 """The store: the newer version stands, whatever path it came by, and indexes always tell the truth."""
 
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import msgspec
@@ -9,7 +10,10 @@ from hypothesis import strategies as st
 
 from vdcos import api
 from vdcos.core.objects import Index, Key, Meta, Object, Own, Resource, Total, Unreadable
-from vdcos.runtime.store import Store, decoder, version
+from vdcos.core.service import Watch
+from vdcos.core.snapshot import UndeclaredRead
+from vdcos.runtime.answers import NOBODY, Answers
+from vdcos.runtime.store import Store, View, decoder, version
 
 
 class Box(Object, frozen=True, kw_only=True):
@@ -181,3 +185,62 @@ def test_an_object_that_an_index_cannot_read_is_found_under_nothing() -> None:
     assert store.indexed(index).keys == {}
     store.put(Box, box("a", 3, "bottom"))
     assert list(store.indexed(index).keys) == ["bottom"]
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_it_notes_when_what_is_kept_of_an_object_changed() -> None:
+    clock = Clock()
+    store, key = Store([Box], [], [Box], clock), Key("ns", "a")
+    assert store.changed_at(Box, key) is None
+    store.put(Box, box("a", 5, "top"))
+    clock.now = 110.0
+    store.put(Box, box("a", 6, "top"))
+    store.replace(Box, [box("a", 7, "top")], "8")
+    assert store.changed_at(Box, key) == 100.0, "another version of the same"
+    store.replace(Box, [box("a", 9, "bottom")], "10")
+    assert store.changed_at(Box, key) == 110.0
+    clock.now = 120.0
+    store.put(Box, box("a", 4, "top"))
+    assert store.changed_at(Box, key) == 110.0, "an older version is no news"
+    store.remove(Box, key, "11")
+    assert store.changed_at(Box, key) is None
+    store.put(Box, box("a", 12, "bottom", uid="other"))
+    assert store.changed_at(Box, key) == 120.0
+    store.unavailable(Box, "forbidden")
+    assert store.changed_at(Box, key) is None
+
+
+@dataclass
+class Reader:
+    """Just enough of a service for a View."""
+
+    watches: tuple[Watch[Any], ...]
+    name: str = "reader"
+    kind: type[Any] = Box
+    indexes: tuple[Index[Any], ...] = ()
+
+
+def view(store: Store, *watches: Watch[Any]) -> View:
+    return View(store, Reader(watches), Answers(NOBODY, lambda item: None, lambda: 0.0))  # type: ignore[arg-type]
+
+
+def test_only_who_declares_it_may_ask_when_something_changed() -> None:
+    store, key = Store([Box], [], [Box], Clock()), Key("ns", "a")
+    store.put(Box, box("a", 5, "top"))
+    assert view(store, Watch(Box, lambda box, world: [], dated=True)).changed_at(Box, key) == 100.0
+    with pytest.raises(UndeclaredRead, match="dated"):
+        view(store, Watch(Box, lambda box, world: [])).changed_at(Box, key)
+
+
+def test_a_source_tells_when_it_was_last_told_anything() -> None:
+    store = Store([Box])
+    reader = view(store, Watch(Box, lambda box, world: []))
+    assert reader.heard_at(Box) == -float("inf"), "nobody tells of it"
+    store.source(Box, lambda: 42.0)
+    assert reader.heard_at(Box) == 42.0
