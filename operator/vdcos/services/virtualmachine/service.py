@@ -44,7 +44,8 @@ def _dependents(kind: str) -> Keys:
 def _disk(held: Any, world: Snapshot) -> Iterable[Key]:
     """The VM of a disk; whoever refers to it by name; and who waits for room that it may have taken."""
     meta = held.metadata
-    if vm := meta.label(disks.VM):
+    vm, disk = meta.label(disks.VM), meta.label(disks.DISK)
+    if vm and meta.name == disks.name(vm, disk):  # and not one of CDI's passing claims, which get our labels, too
         yield Key(meta.namespace, vm)
     yield from world.keys(DEPENDENTS, f"PersistentVolumeClaim/{meta.namespace}/{meta.name}")
     if datastore := meta.label(disks.DATASTORE):
@@ -87,6 +88,17 @@ def _volume(held: DataVolume) -> tuple[Any, ...]:
     return _ours(held.metadata), held.status.phase, vm_disks.progress(held), vm_disks.trouble(held)
 
 
+def _child(held: kubevirt.VirtualMachine) -> Any:
+    """KubeVirt's finalizers are its own business."""
+    return msgspec.structs.replace(held, metadata=msgspec.structs.replace(_ours(held.metadata), finalizers=()))
+
+
+def _instance(held: VirtualMachineInstance) -> Any:
+    """Instances have no status subresource: every word of their status is a generation, which nobody reads."""
+    meta = msgspec.structs.replace(_ours(held.metadata), generation=0, finalizers=())
+    return msgspec.structs.replace(held, metadata=meta), held.metadata.annotation(observe.GENERATION)
+
+
 def _exists(held: Any) -> tuple[Any, ...]:
     return held.metadata.uid, held.metadata.deletion_timestamp
 
@@ -104,8 +116,8 @@ class VirtualMachineService:
     needed = plan.NEEDED
 
     watches: tuple[Watch[Any], ...] = (
-        Watch(kubevirt.VirtualMachine, _same_key, patience=PATIENCE),
-        Watch(VirtualMachineInstance, _same_key, patience=PATIENCE),
+        Watch(kubevirt.VirtualMachine, _same_key, _child, PATIENCE),
+        Watch(VirtualMachineInstance, _same_key, _instance, PATIENCE),
         Watch(DataVolume, _disk, _volume, PATIENCE),
         Watch(PersistentVolumeClaim, _disk, _claim, PATIENCE),
         Watch(VolumeSnapshot, _dependents("VolumeSnapshot"), _exists),

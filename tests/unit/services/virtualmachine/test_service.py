@@ -1,7 +1,8 @@
 """The declarations: who looks again when something changes, what is read and written, and what a look costs."""
 
+import copy
 import sys
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
 import pytest
@@ -43,11 +44,23 @@ def meta(name: str, namespace: str = "", **fields: Any) -> Meta:
     return Meta(name=name, namespace=namespace, **fields)
 
 
+DATA = disks.key("shop", "web", "data")
 DISK_LABELS = disks.labels("web", "data", "gold")
 WAKES: list[tuple[str, type[Any], Any, set[Key]]] = [
     ("its child", kubevirt.VirtualMachine, kubevirt.VirtualMachine(metadata=meta("web", "shop")), WEB),
     ("its instance", VirtualMachineInstance, VirtualMachineInstance(metadata=meta("web", "shop")), WEB),
-    ("its disk", DataVolume, DataVolume(metadata=meta("x", "shop", labels=DISK_LABELS)), WEB),
+    (
+        "its disk",
+        DataVolume,
+        DataVolume(metadata=meta(disks.name("web", "data"), "shop", labels=DISK_LABELS)),
+        WEB,
+    ),
+    (
+        "a passing claim with its disk's labels",
+        PersistentVolumeClaim,
+        PersistentVolumeClaim(metadata=meta("prime-1", "shop", labels=DISK_LABELS)),
+        set(),
+    ),
     ("somebody's volume", DataVolume, DataVolume(metadata=meta("x", "shop")), set()),
     (
         "a namesake of its claim",
@@ -97,7 +110,7 @@ def test_who_waits_for_room_looks_again_when_a_disk_changes() -> None:
     there = b.world(b.vm(disks=[b.disk()]), OTHER)
     there.change(api.Datastore, Key("", "gold"), spec={"capacity": "1Gi"})
     b.settle(there)
-    held = DataVolume(metadata=meta("x", "lab", labels=disks.labels("db", "data", "gold")))
+    held = DataVolume(metadata=meta(disks.name("db", "data"), "lab", labels=disks.labels("db", "data", "gold")))
     assert woken(there, DataVolume, held) == {Key("lab", "db"), b.KEY}
 
 
@@ -162,6 +175,80 @@ def test_what_matters_of_foreign_kinds() -> None:
     assert sees(NetworkAttachmentDefinition)(owned) == sees(NetworkAttachmentDefinition)(
         NetworkAttachmentDefinition(metadata=meta("lan"))
     )
+
+
+def leaves(tree: Any, *path: str | int) -> Iterator[tuple[str | int, ...]]:
+    """The paths of everything in a tree that is not a collection."""
+    if isinstance(tree, dict | list):
+        for step, below in tree.items() if isinstance(tree, dict) else enumerate(tree):
+            yield from leaves(below, *path, step)
+    else:
+        yield path
+
+
+def otherwise(value: Any) -> Any:
+    if isinstance(value, bool) or value in ("True", "False"):
+        return {True: False, False: True, "True": "False", "False": "True"}[value]
+    return value + 1 if isinstance(value, int) else f"{value}x"
+
+
+def changed(tree: dict[str, Any], path: tuple[str | int, ...]) -> dict[str, Any]:
+    new = copy.deepcopy(tree)
+    at: Any = new
+    for step in path[:-1]:
+        at = at[step]
+    at[path[-1]] = otherwise(at[path[-1]])
+    return new
+
+
+BUSY: dict[str, Any] = {
+    "conditions": [
+        {"type": kind, "status": "True", "reason": "r", "message": "m", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+        for kind in ("AgentConnected", "LiveMigratable", "Ready", "Synchronized")
+    ],
+    "interfaces": [{"name": "i", "mac": "02:00:00:00:00:01", "ipAddresses": ["10.0.0.1"], "linkState": "up"}],
+    "guestOSInfo": {"name": "Debian", "version": "13", "prettyName": "Debian 13"},
+    "volumeStatus": [{"name": "data", "phase": "Ready"}],
+}
+PLACES = [(b.CHILD, b.KEY), (VirtualMachineInstance, b.KEY), (DataVolume, DATA), (PersistentVolumeClaim, DATA)]
+
+
+@pytest.mark.parametrize(("kind", "key"), PLACES, ids=lambda part: getattr(part, "__name__", None))
+def test_whatever_changes_the_plan_wakes_its_vm(kind: type[Any], key: Key) -> None:
+    """Every word of a child, changed alone: where the plan comes out different, the change is seen."""
+    there = b.running(b.vm(disks=[b.disk()], nics=[{"name": "i", "network": "internet"}]))
+    there.change(VirtualMachineInstance, b.KEY, status=BUSY)
+    b.settle(there)
+    before, tree = there.plan(b.SERVICE, b.KEY), there.tree(kind, key)
+    old, told = there.held(kind, key), 0
+    for path in leaves(tree):
+        if path[0] in ("apiVersion", "kind") or path in (("metadata", "name"), ("metadata", "namespace")):
+            continue
+        there.put(changed(tree, path))
+        new = there.held(kind, key)
+        if there.plan(b.SERVICE, b.KEY) != before:
+            told += 1
+            assert sees(kind)(old) != sees(kind)(new), path
+            assert b.KEY in woken(there, kind, old) | woken(there, kind, new), path
+    assert told > 1
+
+
+def test_what_kubevirt_notes_for_itself_wakes_nobody() -> None:
+    there = b.running()
+    for kind in (b.CHILD, VirtualMachineInstance):
+        old = there.held(kind, b.KEY)
+        there.change(
+            kind,
+            b.KEY,
+            metadata={
+                "annotations": {"kubevirt.io/latest-observed-api-version": "v1"},
+                "finalizers": ["kubevirt.io/x"],
+            },
+        )
+        assert sees(kind)(there.held(kind, b.KEY)) == sees(kind)(old)
+    old = there.held(VirtualMachineInstance, b.KEY)
+    there.change(VirtualMachineInstance, b.KEY, metadata={"generation": 7})
+    assert sees(VirtualMachineInstance)(there.held(VirtualMachineInstance, b.KEY)) == sees(VirtualMachineInstance)(old)
 
 
 def test_dependencies_of_a_malformed_object_are_none() -> None:
