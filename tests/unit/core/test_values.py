@@ -31,7 +31,9 @@ def test_what_is_not_a_quantity_is_refused(text: str) -> None:
         quantity.parse(text)
 
 
-@pytest.mark.parametrize("text, pieces", [("1500m", 2), ("2", 2), ("0.1Ki", 103), ("1Ki", 1024)])
+@pytest.mark.parametrize(
+    "text, pieces", [("1500m", 2), ("2", 2), ("0.1Ki", 103), ("1Ki", 1024), ("9" * 15 + "P", 999999999999999 * 10**15)]
+)
 def test_whole_rounds_up(text: str, pieces: int) -> None:
     assert quantity.whole(text) == pieces
 
