@@ -103,7 +103,7 @@ class SelectorRequirement(Model):
     rules = (
         Rule(
             "(self.operator in ['In', 'NotIn']) == (has(self.values) && self.values.size() > 0)",
-            "In and NotIn need values; Exists and DoesNotExist take none",
+            "operator In and NotIn need values; Exists and DoesNotExist take none",
             ".values",
         ),
     )

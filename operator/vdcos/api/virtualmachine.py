@@ -283,12 +283,12 @@ class CloudInit(Model):
     rules = (
         Rule(
             "!(has(self.userData) && has(self.userDataSecretName))",
-            "user data comes inline or from a Secret, not both",
+            "user data comes inline (userData) or from a Secret, not both",
             ".userDataSecretName",
         ),
         Rule(
             "!(has(self.networkData) && has(self.networkDataSecretName))",
-            "network data comes inline or from a Secret, not both",
+            "network data comes inline (networkData) or from a Secret, not both",
             ".networkDataSecretName",
         ),
         Rule(
@@ -349,13 +349,13 @@ class Guest(Model):
         Rule(
             "!has(self.sshAuthorizedKeys) || self.sshAuthorizedKeys.size() == 0 || !has(self.cloudInit)"
             " || !(has(self.cloudInit.userData) || has(self.cloudInit.userDataSecretName))",
-            "where user data is given, keys belong in there",
+            "where cloudInit has user data (userData, userDataSecretName), keys belong in there",
             ".sshAuthorizedKeys",
         ),
         Rule(
             "!has(self.sysprep) || ((!has(self.sshAuthorizedKeys) || self.sshAuthorizedKeys.size() == 0)"
             " && (!has(self.sshKeySecretNames) || self.sshKeySecretNames.size() == 0))",
-            "SSH keys go through cloud-init, which sysprep excludes",
+            "sshAuthorizedKeys and sshKeySecretNames go through cloud-init, which sysprep excludes",
             ".sysprep",
         ),
     )
@@ -568,24 +568,24 @@ class VirtualMachineSpec(Model):
         Rule(
             f"{_NO_MEMORY_RESERVED} || !isQuantity(self.reservations.memory) || !isQuantity(self.memory.size)"
             " || quantity(self.reservations.memory).compareTo(quantity(self.memory.size)) <= 0",
-            "at most the VM's memory can be reserved",
+            "at most the VM's memory (memory.size) can be reserved",
             ".reservations.memory",
         ),
         Rule(
             f"{_NO_CPU_RESERVED} || !isQuantity(self.reservations.cpu)"
             " || quantity(self.reservations.cpu).asApproximateFloat()"
             " <= double(self.cpu.sockets * self.cpu.cores * self.cpu.threads)",
-            "at most the VM's CPUs can be reserved",
+            "at most the VM's CPUs (cpu: sockets x cores x threads) can be reserved",
             ".reservations.cpu",
         ),
         Rule(
             f"{_NO_CPU_RESERVED} || !self.cpu.dedicated",
-            "dedicated CPUs are reserved as a whole: leave this out",
+            "dedicated CPUs (cpu.dedicated) are reserved as a whole: leave this out",
             ".reservations.cpu",
         ),
         Rule(
             f"{_NO_MEMORY_RESERVED} || !has(self.memory.hugepages)",
-            "huge pages are reserved as a whole: leave this out",
+            "huge pages (memory.hugepages) are reserved as a whole: leave this out",
             ".reservations.memory",
         ),
     )
