@@ -70,7 +70,7 @@ CpuAmount = Annotated[
 Timestamp = Annotated[str, Field(max_length=32, json_schema_extra={"format": "date-time"})]
 """RFC 3339, UTC, as Kubernetes writes it."""
 
-_LABEL_NAME = "^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"
+_LABEL_NAME = rf"^({_LABEL}(\.{_LABEL})*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{{0,61}}[A-Za-z0-9])?$"
 _LABEL_VALUE = "^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$"
 
 LabelName = Annotated[
@@ -79,12 +79,19 @@ LabelName = Annotated[
     Must("must be the name of a label, such as topology.kubernetes.io/zone"),
 ]
 
+LabelValue = Annotated[
+    str,
+    Field(max_length=63, pattern=_LABEL_VALUE),
+    Must("must be a label value: letters, digits and, between them, '-', '_', '.'"),
+]
+
 LabelMap = Annotated[
     dict[str, Annotated[str, Field(max_length=63)]],
     Field(max_length=16),
     Rule(
         f"self.all(k, k.size() <= 317 && k.matches(r'{_LABEL_NAME}') && self[k].matches(r'{_LABEL_VALUE}'))",
-        "keys must be label names such as topology.kubernetes.io/zone, values label values",
+        "keys must be label names such as topology.kubernetes.io/zone,"
+        " values label values: letters, digits and, between them, '-', '_', '.'",
     ),
 ]
 """Labels to match."""
@@ -97,7 +104,7 @@ class SelectorRequirement(Model):
     """The label's name."""
     operator: Literal["In", "NotIn", "Exists", "DoesNotExist"]
     """How the label relates to the values."""
-    values: Annotated[tuple[Annotated[str, Field(max_length=63)], ...], Field(max_length=16), SET] = ()
+    values: Annotated[tuple[LabelValue, ...], Field(max_length=16), SET] = ()
     """For In and NotIn: the values; empty for Exists and DoesNotExist."""
 
     rules = (

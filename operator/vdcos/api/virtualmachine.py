@@ -11,6 +11,7 @@ from vdcos.api.meta import (
     DnsLabel,
     LabelMap,
     LabelName,
+    LabelValue,
     MemorySize,
     ObjectMeta,
     ObjectName,
@@ -439,7 +440,7 @@ class Toleration(Model):
     """The taint's key."""
     operator: Literal["Equal", "Exists"] = "Equal"
     """Equal compares the value, Exists does not."""
-    value: Annotated[str, Field(max_length=63)] = ""
+    value: LabelValue = ""
     """The taint's value."""
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"]
     """The taint's effect."""

@@ -21,12 +21,13 @@ def lines(model: type[api.VirtualMachine] | type[api.Network] | type[api.Datasto
         "| `disks[]` | list |  | at most 32, unique by name<br>no two disks may have the same bootOrder | Disks. |",
         "| `disks[].source.blank` | object |  |  | Nothing. |",
         "| `placement.affinity[].matchLabels` | map of strings |  | at most 16<br>keys must be label names such as"
-        " topology.kubernetes.io/zone, values label values |"
+        " topology.kubernetes.io/zone, values label values: letters, digits and, between them, '-', '_', '.' |"
         " The other VMs by labels of their VirtualMachine objects. |",
         "| `overrides[].value` | any JSON |  |  | What, for add and replace: any JSON. |",
         "| `disks[].source` | object | `{blank: {}}` |  | What is on it when it is new; ignored when a retained disk is"
         " found. |",
-        '| `placement.tolerations[].value` | string | `""` | at most 63 characters | The taint\'s value. |',
+        '| `placement.tolerations[].value` | string | `""` | must be a label value: letters, digits and, between them,'
+        " '-', '_', '.'<br>at most 63 characters | The taint's value. |",
         "| `guest.sshKeySecretNames[]` | list of strings |  | at most 8<br>must be the name of a Kubernetes object:"
         " lower-case letters, digits, '-' and '.' | Secrets of the VM's namespace whose values are public keys of the"
         " default user. |",
