@@ -99,7 +99,10 @@ class Plugin(Model):
     parameters: Annotated[
         dict[str, Annotated[str, Field(max_length=1024)]],
         Field(max_length=32),
-        Rule("self.all(k, k.size() <= 63)", "a parameter's name has at most 63 characters"),
+        Rule(
+            "self.all(k, k.matches(r'^[A-Za-z0-9][-A-Za-z0-9_.]{0,62}$'))",
+            "a parameter's name has 1 to 63 letters, digits or '-', '_', '.', none of these at its beginning",
+        ),
     ] = Field(default_factory=dict)
     """What the provider wants to know; it says what it takes."""
 
