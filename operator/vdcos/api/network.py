@@ -65,7 +65,15 @@ class Ovn(Model):
     """With Localnet: the physical network's name in OVN's bridge mappings."""
     vlan: VlanId | None = None
     """With Localnet: its VLAN; untagged when left out."""
-    subnets: Annotated[tuple[Cidr, ...], Field(max_length=2), SET] = ()
+    subnets: Annotated[
+        tuple[Cidr, ...],
+        Field(max_length=2),
+        SET,
+        Rule(
+            "self.size() < 2 || self.exists_one(s, s.contains(':'))",
+            "two networks must be one of IPv4 and one of IPv6",
+        ),
+    ] = ()
     """Addresses that OVN hands out: one IPv4 and one IPv6 network at most. None: guests bring their own."""
 
     rules = (
