@@ -25,6 +25,14 @@ Cidr = Annotated[
 ]
 
 
+BridgeName = Annotated[
+    str,
+    Field(max_length=15, pattern="^[A-Za-z0-9]([-A-Za-z0-9_.]{0,13}[A-Za-z0-9])?$"),
+    Must("must be the name of a bridge: at most 15 letters, digits and, between them, '-', '_', '.'"),
+]
+"""Hosts offer it as a resource of that name, and resources' names end with a letter or digit."""
+
+
 class PodNetwork(Model):
     """The cluster's own pod network, behind NAT."""
 
@@ -32,7 +40,7 @@ class PodNetwork(Model):
 class Bridge(Model):
     """A Linux bridge on the hosts."""
 
-    name: InterfaceName
+    name: BridgeName
     """The bridge on the hosts."""
     vlan: VlanId | None = None
     """VLAN of this port group; untagged when left out."""
@@ -43,7 +51,7 @@ class Bridge(Model):
 class Ovs(Model):
     """An Open vSwitch bridge on the hosts."""
 
-    name: InterfaceName
+    name: BridgeName
     """The bridge on the hosts."""
     vlan: VlanId | None = None
     """VLAN of this port group; untagged when left out."""
