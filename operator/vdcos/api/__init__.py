@@ -20,6 +20,7 @@ __all__ = [
     "API_VERSION",
     "GROUP",
     "KINDS",
+    "TOO_DEEP",
     "VERSION",
     "Datastore",
     "InvalidObject",
@@ -39,6 +40,9 @@ KINDS: typing.Final[dict[str, type[VirtualMachine] | type[Network] | type[Datast
 
 ALLOWED_DEVICES: typing.Final = f"{GROUP}/allowed-devices"
 """Annotation of a Namespace: the resource names its VMs may use as devices, separated by commas; "*" allows all."""
+
+TOO_DEEP: typing.Final = "it is nested too deeply; nothing that KubeVirt knows has more than a few levels"
+"""What is wrong with an object of some hundred objects within each other: free JSON may be that (`overrides`)."""
 
 Kind = typing.TypeVar("Kind", bound=Model)
 
@@ -62,6 +66,8 @@ def parse(kind: type[Kind], raw: bytes | str | typing.Mapping[str, typing.Any]) 
         return kind.model_validate_json(raw if isinstance(raw, bytes | str) else json.dumps(raw))
     except pydantic.ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        if first["type"] == "json_invalid" and "recursion" in first["msg"]:
+            raise InvalidObject("", TOO_DEEP) from error
         raise InvalidObject(_path(first["loc"]), first["msg"].removeprefix("Value error, ")) from error
 
 

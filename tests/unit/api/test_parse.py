@@ -92,6 +92,7 @@ def test_cpus_are_counted() -> None:
 MALFORMED = [
     ("not JSON", "VirtualMachine", "{", "", "Invalid JSON"),
     ("not an object", "VirtualMachine", "[]", "", "an object"),
+    ("a thousand levels", "VirtualMachine", '{"a":' * 1000 + "1" + "}" * 1000, "", "nested too deeply"),
     ("another kind", "Network", machine(), "kind", "'Network'"),
     ("no spec", "Network", {"kind": "Network", "metadata": {"name": "a"}}, "spec", "required"),
     ("a number as text", "VirtualMachine", machine(cpu={"cores": "2"}), "spec.cpu.cores", "valid integer"),
