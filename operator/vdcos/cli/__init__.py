@@ -31,6 +31,7 @@ Show what the operator would do, and why, without doing it.
 Reads the cluster (or, with --offline, nothing but the files), puts the objects of
 the files on top as if they were applied, and plays the operator against a pretence
 of the API server until there is nothing left to do. Nothing is written anywhere.
+Rules that only the API server checks are shown by kubectl apply --dry-run=server.
 """
 
 PLAN_EXAMPLES = """\

@@ -11,6 +11,7 @@ from typing import Any, TextIO
 
 import yaml
 
+from vdcos.cli.admission import admitted
 from vdcos.core.conditions import READY
 from vdcos.runtime import logs
 from vdcos.runtime.credentials import NoCluster, Origin
@@ -46,7 +47,10 @@ def main(chosen: argparse.Namespace) -> int:
         if chosen.offline:
             manifests = [*_namespaces(manifests), *manifests]
         ignored = [_name(manifest) for manifest in manifests if not _entered(rehearsal, manifest)]
-    except (Unfit, NoCluster, OSError, yaml.YAMLError) as error:
+    except OSError as error:
+        print(f"vdcos plan: cannot read {error.filename}: {error.strerror}", file=sys.stderr)
+        return FAILED
+    except (Unfit, NoCluster) as error:
         print(f"vdcos plan: {error}", file=sys.stderr)
         return FAILED
     except ApiError as error:
@@ -73,14 +77,14 @@ async def _fill(store: Store, resources: Mapping[type[Any], Any], origin: Origin
 def read(names: Iterable[str], standard_input: TextIO) -> Iterator[dict[str, Any]]:
     """The manifests of files, directories and standard input ("-"), lists unpacked.
 
-    Raises OSError, yaml.YAMLError, and Unfit for what is no object.
+    Raises OSError, and Unfit for what is no YAML or no object.
     """
     for name in names:
         path = pathlib.Path(name)
         files = sorted(p for p in path.iterdir() if p.suffix in SUFFIXES) if path.is_dir() else [path]
         texts = [("standard input", standard_input.read())] if name == "-" else [(str(p), p.read_text()) for p in files]
         for origin, text in texts:
-            for document in yaml.safe_load_all(text):
+            for document in _documents(origin, text):
                 if document is None:
                     continue
                 if not isinstance(document, dict) or "kind" not in document:
@@ -88,9 +92,16 @@ def read(names: Iterable[str], standard_input: TextIO) -> Iterator[dict[str, Any
                 yield from document["items"] if isinstance(document.get("items"), list) else [document]
 
 
+def _documents(origin: str, text: str) -> Iterator[Any]:
+    try:
+        yield from yaml.safe_load_all(text)
+    except yaml.YAMLError as error:
+        raise Unfit(str(error).replace("<unicode string>", origin)) from error
+
+
 def _entered(rehearsal: Rehearsal, manifest: Mapping[str, Any]) -> bool:
     try:
-        return rehearsal.enter(manifest)
+        return rehearsal.enter(admitted(manifest))
     except Unfit as error:
         raise Unfit(f"{_name(manifest)}: {error}") from error
 
@@ -163,8 +174,13 @@ def table(reports: Sequence[Report]) -> str:
             lines += [f"  Ready would be {ready['status']}, {ready['reason']}: {ready['message']}".rstrip(": ")]
         lines += [""]
     changes = sum(len(report.steps) for report in reports)
-    lines += [f"{changes} actions on {len(reports) - quiet} of {len(reports)} objects; {quiet} need nothing."]
+    lines += [f"{count(changes, 'action')} on {len(reports) - quiet} of {count(len(reports), 'object')}."]
     return "\n".join(lines) + "\n"
+
+
+def count(number: int, thing: str) -> str:
+    """In English: 1 action, 2 actions."""
+    return f"{number} {thing}" + ("" if number == 1 else "s")
 
 
 def columns(rows: Sequence[tuple[str, ...]]) -> list[str]:

@@ -162,7 +162,7 @@ def test_yaml_is_one_document_per_object(datacenter: str, capsys: pytest.Capture
 
 def test_nothing_to_do_is_exit_status_0(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["plan", "--offline"]) == 0
-    assert capsys.readouterr().out == "0 actions on 0 of 0 objects; 0 need nothing.\n"
+    assert capsys.readouterr().out == "0 actions on 0 of 0 objects.\n"
 
 
 @pytest.mark.parametrize(
@@ -170,9 +170,12 @@ def test_nothing_to_do_is_exit_status_0(capsys: pytest.CaptureFixture[str]) -> N
     [
         (MACHINE.replace("2Gi", "lots"), "VirtualMachine shop/web: spec.memory.size: must be a size"),
         (MACHINE.replace("cores: 2", "cores: two"), "VirtualMachine shop/web: spec.cpu.cores"),
+        (MACHINE.replace("cores: 2", "coers: 2"), "VirtualMachine shop/web: spec.cpu.coers: unknown field"),
+        (MACHINE.replace("spec:", "specs:"), "VirtualMachine shop/web: specs: unknown field"),
+        (MACHINE.replace("size: 10Gi", "sise: 10Gi"), "VirtualMachine shop/web: spec.disks[0].sise: unknown field"),
         (NETWORK.replace("metadata: {name: lan}", "metadata: {}"), "there is no metadata.name"),
         ("just words", "this is not a Kubernetes object: 'just words'"),
-        ("a: [", "while parsing"),
+        ("a: [", 'bad.yaml", line 1, column 5'),
     ],
 )
 def test_bad_files_are_refused_with_a_reason(
@@ -185,7 +188,18 @@ def test_bad_files_are_refused_with_a_reason(
 
 def test_a_file_that_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["plan", "--offline", "-f", "nowhere.yaml"]) == 1
-    assert "nowhere.yaml" in capsys.readouterr().err
+    assert capsys.readouterr().err == "vdcos plan: cannot read nowhere.yaml: No such file or directory\n"
+
+
+def test_null_means_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As the API server reads it; and so do labels and annotations, whose schema is Kubernetes'."""
+    machine = yaml.safe_load(MACHINE)
+    machine["spec"] |= {"guest": None, "devices": None, "placement": {"affinity": None}}
+    machine["spec"]["disks"][0]["source"] = None
+    machine["metadata"]["annotations"] = {"example.org/note": "mine"}
+    (tmp_path / "vm.yaml").write_text(DATACENTER.replace(MACHINE, "\n" + yaml.safe_dump(machine)))
+    _, reports = planned(capsys, "-f", str(tmp_path / "vm.yaml"))
+    assert [action["verb"] for action in reports["VirtualMachine web"]["actions"]] == ["create", "apply"]
 
 
 @pytest.mark.parametrize("command", [["run"], ["plan"]])
