@@ -26,7 +26,9 @@ def hold(resource: Resource, meta: ObjectMeta, in_use: bool) -> tuple[Patch, ...
             {"op": "add", "path": _PATH, "value": [*others, IN_USE]},
         )
         return (
-            Patch(resource, Key(meta.namespace, meta.name), meta.uid, added, "it is in use: its deletion has to wait"),
+            Patch(
+                resource, Key(meta.namespace, meta.name), meta.uid, added, "it is in use: a deletion would have to wait"
+            ),
         )
     if present and not in_use:
         alone = len(meta.finalizers) == 1
