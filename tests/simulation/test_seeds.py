@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from vdcos.testing.drivers import Case
-from vdcos.testing.simulator import Violation
+from vdcos.testing.replica import Violation
 
 FAILED = Path(__file__).with_name("failed-seeds.txt")
 BATCHES = 20

@@ -5,11 +5,11 @@ import pytest
 from vdcos.core.plan import Instant, Plan
 from vdcos.runtime.engine import Outcome
 from vdcos.runtime.queue import Item, Queue
-from vdcos.testing import simulator
+from vdcos.testing import replica
 from vdcos.testing.drivers import Case, Explorer, by_name, shrink
 from vdcos.testing.laws import Laws
 from vdcos.testing.memo import Impure, Memo
-from vdcos.testing.simulator import Violation
+from vdcos.testing.replica import Violation
 
 
 def test_a_run_can_be_repeated() -> None:
@@ -42,7 +42,7 @@ def never_tries_again(queue: Queue, item: Item, outcome: Outcome, now: float) ->
 
 def test_merging_hides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a bug in place, the same faults fail whether paths are cut short or gone to their ends."""
-    monkeypatch.setattr(simulator, "land", never_tries_again)
+    monkeypatch.setattr(replica, "land", never_tries_again)
     chosen = [("conflict", "none"), ("lost after", "late"), ("crash after", "none"), ("touched", "rewound")]
     fast = Explorer(by_name("create")).explore(chosen)
     slow = Explorer(by_name("create"), merge=False).explore(chosen)
@@ -74,7 +74,7 @@ def test_a_plan_that_depends_on_anything_else_is_impure() -> None:
 
 
 def test_a_broken_law_is_found_and_made_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(simulator, "land", never_tries_again)
+    monkeypatch.setattr(replica, "land", never_tries_again)
     case = Case("create", 5, (), ((2, "conflict", "none"), (9, "none", "late"), (12, "none", "repeated")))
     with pytest.raises(Violation):
         case.run()

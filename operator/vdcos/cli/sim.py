@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from vdcos.testing import drivers
 from vdcos.testing.faults import AtWrite
-from vdcos.testing.simulator import Violation
+from vdcos.testing.replica import Violation
 
 
 def main(chosen: argparse.Namespace) -> int:

@@ -127,6 +127,12 @@ class ApiServer:
     def get(self, resource: Resource, key: Key) -> Held | None:
         return self.objects.get(resource, {}).get(key)
 
+    def read(self, resource: Resource, key: Key) -> Held:
+        live = self.get(resource, key)
+        if live is None:
+            raise ApiError(404, "NotFound", f'{resource.plural} "{key.name}" not found')
+        return live
+
     def all(self, resource: Resource) -> list[Held]:
         return list(self.objects.get(resource, {}).values())
 
@@ -149,7 +155,7 @@ class ApiServer:
         body: Any = msgspec.json.decode(request.body) if request.body else None
         match request.method:
             case "GET":
-                return self._existing(resource, key).raw
+                return self.read(resource, key).raw
             case "POST":
                 return self.create(resource, body, manager, strict).raw
             case "DELETE":
@@ -241,7 +247,7 @@ class ApiServer:
     def json_patch(
         self, resource: Resource, key: Key, operations: list[Tree], manager: str = "", status: bool = False
     ) -> Held:
-        live = self._existing(resource, key)
+        live = self.read(resource, key)
         tree = live.tree
         try:
             for operation in operations:
@@ -251,14 +257,20 @@ class ApiServer:
         return self._update(resource, live, tree, manager, status)
 
     def merge_patch(self, resource: Resource, key: Key, changes: Tree, manager: str = "", status: bool = False) -> Held:
-        live = self._existing(resource, key)
+        live = self.read(resource, key)
         meta = changes.get("metadata", {})
         self._expect(resource, live, meta.get("uid"), meta.get("resourceVersion"))
         return self._update(resource, live, trees.merge(live.tree, changes), manager, status)
 
+    def replace(self, resource: Resource, key: Key, tree: Tree, manager: str = "") -> Held:
+        """An update of the whole object, as it was read."""
+        live = self.read(resource, key)
+        self._expect(resource, live, tree["metadata"].get("uid"), tree["metadata"].get("resourceVersion"))
+        return self._update(resource, live, tree, manager, False)
+
     def delete(self, resource: Resource, key: Key, preconditions: Mapping[str, str] | None = None) -> Held:
         """Ask for an object to go: it goes at once unless it has finalizers. Returns it as it was left."""
-        live = self._existing(resource, key)
+        live = self.read(resource, key)
         expected = preconditions or {}
         self._expect(resource, live, expected.get("uid"), expected.get("resourceVersion"))
         if not live.meta.get("finalizers"):
@@ -272,12 +284,6 @@ class ApiServer:
         return self._store(resource, key, live, {**live.tree, "metadata": meta}, live.fields, False, system=True)
 
     # What all writes have in common
-
-    def _existing(self, resource: Resource, key: Key) -> Held:
-        live = self.get(resource, key)
-        if live is None:
-            raise ApiError(404, "NotFound", f'{resource.plural} "{key.name}" not found')
-        return live
 
     def _expect(self, resource: Resource, live: Held, uid: str | None, version: str | None) -> None:
         if uid and uid != live.meta["uid"]:

@@ -5,6 +5,7 @@ something of its concern has changed, so that any two of them, and the operator,
 the pure hypervisor model. Nothing in here keeps state of its own but the hosts and their ledger.
 """
 
+import contextlib
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -117,7 +118,7 @@ class Cluster:
             offers = {"cpu": "8", "bridge.network.kubevirt.io/br0": "110", "vdcos.dev/nvme": "4"}
             ready = {"type": "Ready", "status": "True"}
             status = {"allocatable": offers, "conditions": [ready]}
-            labels = {"kubernetes.io/hostname": name, "zone": f"zone-{host.index}"}
+            labels = {"kubernetes.io/hostname": name, "zone": f"zone-{host.index}", "pool": "all"}
             meta = {"name": name, "labels": labels}
             self.api.create(NODE, {"apiVersion": "v1", "kind": "Node", "metadata": meta, "status": status})
             self._tell(name, Up())
@@ -128,7 +129,8 @@ class Cluster:
         match what:
             case Call(controller, key):
                 self._pending.discard(what)
-                _CONTROLLERS[controller](self, key)
+                with contextlib.suppress(ApiError):  # refused: whatever changes next calls it again
+                    _CONTROLLERS[controller](self, key)
             case Tell(host, event):
                 self._tell(host, event)
             case Show(host, resource, key, uid):

@@ -5,10 +5,11 @@ import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from vdcos.testing.faults import API, CRASH, VIEW, AtWrite, Several, every
+from vdcos.testing.faults import API, CRASH, TROUBLES, USER, VIEW, AtWrite, Several, Trouble, every
 from vdcos.testing.laws import LONGEST, MOST_STEPS, Laws
+from vdcos.testing.replica import TICK, Violation
 from vdcos.testing.scenarios import Scenario, catalogue
-from vdcos.testing.simulator import START, TICK, Dice, Violation, World
+from vdcos.testing.simulator import START, Dice, Do, World
 
 SLACK = 6
 """Writes that one fault may cost: what was half done is done again, and what was said in between is said anew."""
@@ -48,8 +49,9 @@ class Explorer:
     A path that comes to a state which is known to end well, with all laws checked on the way, ends there.
     """
 
-    def __init__(self, scenario: Scenario, merge: bool = True) -> None:
+    def __init__(self, scenario: Scenario, merge: bool = True, replicas: int = 1) -> None:
         self.scenario = scenario
+        self.replicas = replicas
         self.laws = Laws()
         self.known: dict[int, End] = {}
         self.merge = merge
@@ -59,7 +61,7 @@ class Explorer:
         self.reference = self._reference()
 
     def _reference(self) -> End:
-        world = self.scenario.world(laws=self.laws)
+        world = self.scenario.world(self.replicas, laws=self.laws)
         path: list[tuple[int, int]] = []
 
         def look(world: World) -> World:
@@ -151,6 +153,9 @@ class Case:
     dice: int | None
     hurry: tuple[float, ...] = ()
     faults: tuple[tuple[int, str, str], ...] = ()
+    troubles: tuple[tuple[float, str, float], ...] = ()
+    """When, what (``faults.Trouble``), and for how many seconds."""
+    replicas: int = 1
 
     @classmethod
     def of(cls, seed: int) -> "Case":
@@ -164,14 +169,23 @@ class Case:
                 at += rng.choice((0.0, 0.3, 2.0, 10.0)) * rng.random()
                 hurry.append(round(at, 3))
         faults = sorted(
-            (rng.randrange(1, 30), rng.choice((*API, *CRASH)), rng.choice(VIEW)) for _ in range(rng.randrange(5))
+            (rng.randrange(1, 30), rng.choice((*API, *CRASH, *USER)), rng.choice(VIEW)) for _ in range(rng.randrange(5))
         )
-        return cls(scenario.name, rng.randrange(1 << 30), tuple(hurry), tuple(faults))
+        troubles = [
+            (round(rng.random() * 30, 3), rng.choice(TROUBLES), rng.choice((1.0, 6.0, 20.0)))
+            for _ in range(max(0, rng.randrange(5) - 2))
+        ]
+        replicas = rng.choice((1, 1, 2))
+        dice = rng.randrange(1 << 30)
+        return cls(scenario.name, dice, tuple(hurry), tuple(faults), tuple(troubles), replicas)
 
     def world(self, laws: Laws, trace: list[str] | None = None) -> World:
         scenario = by_name(self.scenario)
-        world = scenario.world(laws=laws, chance=None if self.dice is None else Dice(self.dice), trace=trace)
+        chance = None if self.dice is None else Dice(self.dice)
+        world = scenario.world(self.replicas, laws=laws, chance=chance, trace=trace)
         world.hurry = self.hurry
+        for at, kind, seconds in self.troubles:
+            world.at(at, Do(Trouble(kind, seconds)))
         world.faults = Several(tuple(AtWrite(*fault) for fault in self.faults))
         return world
 
@@ -211,6 +225,9 @@ def shrink(case: Case) -> Case:
         candidates = [replace(case, faults=case.faults[:n] + case.faults[n + 1 :]) for n in range(len(case.faults))]
         candidates += [replace(case, dice=None)] if case.dice is not None else []
         candidates += [replace(case, hurry=())] if case.hurry else []
+        candidates += [replace(case, replicas=1)] if case.replicas > 1 else []
+        without = range(len(case.troubles))
+        candidates += [replace(case, troubles=case.troubles[:n] + case.troubles[n + 1 :]) for n in without]
         for candidate in candidates:
             if fails(candidate):
                 case, smaller = candidate, True

@@ -3,10 +3,14 @@
 from dataclasses import dataclass
 from typing import Any
 
+from vdcos.core import kinds
 from vdcos.runtime.requests import ApiError, Request
 from vdcos.testing.apiserver import Held
+from vdcos.testing.cluster import Tell
+from vdcos.testing.hypervisor.values import Hang, Partition, PowerOff, Recover
 from vdcos.testing.laws import TOUCHED
-from vdcos.testing.simulator import Crash, Faults, Hear, Relist, Replica, World, stored
+from vdcos.testing.replica import NO_ANSWER, Crash, Hear, Relist, Replica, stored
+from vdcos.testing.simulator import Do, Faults, World
 
 API = (
     "none",
@@ -39,9 +43,17 @@ VIEW = (
 )
 """Faults of what the operator sees."""
 
+LEADER = ("paused", "cut", "crash before", "crash after")
+"""With several replicas: the process that leads stands still right after the write, or does not reach the API server
+from then on, for longer than the Lease lasts; or it ends."""
+
+USER = ("reconsidered",)
+"""A user edits the VirtualMachine at that moment, and takes the edit back half a second later."""
+
 DOWN = 20.0
 SLOW = 4.0
 LATE = 1.0
+RECONSIDERED = 0.5
 SILENCE = 90.0
 
 
@@ -68,7 +80,7 @@ class AtWrite(Faults):
             return
         world.note(f"!!! {self}")
         disturb(world, replica, request, self.view)
-        self.over = self.api not in ("lost after", "gateway", "crash after", "down after")
+        self.over = self.api not in ("lost after", "gateway", "crash after", "down after", "reconsidered", "paused")
         match self.api:
             case "lost before":
                 raise ApiError(0, "Timeout", "no answer in time")
@@ -78,6 +90,11 @@ class AtWrite(Faults):
                 if world.api.get(request.resource, request.key) is not None:
                     touch = {"metadata": {"annotations": {TOUCHED: str(number)}}}
                     world.api.merge_patch(request.resource, request.key, touch, "somebody")
+            case "cut":
+                world.cut(DOWN)
+                raise NO_ANSWER
+            case "reconsidered":
+                _reconsider(world, self)
             case "invalid":
                 raise ApiError(422, "Invalid", "spec: Invalid value: by way of trial")
             case "denied":
@@ -93,17 +110,67 @@ class AtWrite(Faults):
                 raise Crash
 
     def after(self, world: World, replica: Replica, request: Request, number: int) -> None:
-        if number != self.number or self.over:
+        if number != self.number or self.over or self.api == "reconsidered":
             return
         self.over = True
         match self.api:
             case "lost after":
                 raise ApiError(0, "Timeout", "no answer in time")
+            case "paused":
+                world.pause(DOWN)
             case "gateway":
                 raise ApiError(504, "Timeout", "the server was unable to return a response in the time allotted")
             case "crash after" | "down after":
                 replica.restart_delay = DOWN if self.api == "down after" else 0.0
                 raise Crash
+
+
+def _reconsider(world: World, fault: AtWrite) -> None:
+    """Another placement that fits every host, and none again."""
+
+    def place(selector: dict[str, str] | None) -> None:
+        for held in world.api.all(kinds.VIRTUAL_MACHINE):
+            placement = {"nodeSelector": selector} if selector else None
+            world.api.merge_patch(kinds.VIRTUAL_MACHINE, held.key, {"spec": {"placement": placement}}, "user")
+
+    def take_back(world: World) -> None:
+        fault.over = True
+        place(None)
+
+    if any("placement" in held.tree["spec"] for held in world.api.all(kinds.VIRTUAL_MACHINE)):
+        fault.over = True
+        return
+    place({"pool": "all"})
+    world.at(RECONSIDERED, Do(take_back))
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Something that goes wrong for a while: with the process that leads, with a host, or with a clock."""
+
+    kind: str
+    seconds: float
+
+    def __call__(self, world: World) -> None:
+        match self.kind:
+            case "pause":
+                world.pause(self.seconds)
+            case "cut":
+                world.cut(self.seconds)
+            case "crash":
+                for replica in world.replicas.values():
+                    if replica.remaining() > 0:
+                        replica.die(world.now + self.seconds)
+            case "clock":
+                world.skew = self.seconds - 60.0
+            case _:
+                kind, _, host = self.kind.partition(" ")
+                world.cluster.happens(Tell(host, HOST_FAULTS[kind]))
+                world.at(self.seconds * 10, Do(lambda world: world.cluster.happens(Tell(host, Recover()))))
+
+
+HOST_FAULTS: dict[str, Any] = {"power": PowerOff(), "partition": Partition(), "hang": Hang()}
+TROUBLES = ("pause", "cut", "crash", "clock", *(f"{kind} host-{n}" for kind in HOST_FAULTS for n in (1, 2)))
 
 
 @dataclass
@@ -179,4 +246,4 @@ def _rewind(world: World, replica: Replica, kind: type[Any]) -> None:
 def every() -> list[tuple[str, str]]:
     """All single faults: each API fault with each fault of the view, and the crashes."""
     pairs = [(api, view) for api in API for view in VIEW if (api, view) != ("none", "none")]
-    return [*pairs, *((crash, "none") for crash in CRASH)]
+    return [*pairs, *((alone, "none") for alone in (*CRASH, *USER))]

@@ -12,10 +12,12 @@ import msgspec
 
 from vdcos.core import disks, kinds, ownership, quantity
 from vdcos.core.objects import Key, Resource
+from vdcos.runtime.lease import LEASE as LEASE_RESOURCE
 from vdcos.runtime.queue import Item
 from vdcos.testing.apiserver import NAMESPACE, Change, Held
 from vdcos.testing.cluster import DV, PVC, VM, VMI
-from vdcos.testing.simulator import Violation, World, Write
+from vdcos.testing.replica import LEASE, Replica, Violation
+from vdcos.testing.simulator import World, Write
 from vdcos.testing.trees import Tree
 
 OURS = (kinds.VIRTUAL_MACHINE, kinds.NETWORK, kinds.DATASTORE)
@@ -34,7 +36,10 @@ class Laws:
     def __init__(self) -> None:
         self.quiet: set[int] = set()
 
-    # After every write of the operator, every change of an object, and every change of a host
+    # Before and after every write of the operator, after every change of an object, and of a host
+
+    def sent(self, world: World, replica: Replica) -> None:
+        _only_the_leader_writes(world, replica)
 
     def wrote(self, world: World, write: Write) -> None:
         _users_objects_are_theirs(write)
@@ -65,6 +70,16 @@ class Laws:
             _stays_quiet(world)
             self.quiet.add(found)
         return found
+
+
+def _only_the_leader_writes(world: World, writer: Replica) -> None:
+    """By the Lease as it stands at the API server when the write arrives, whatever becomes of it."""
+    if writer.elector is None:
+        return
+    lease = world.api.get(LEASE_RESOURCE, Key(*LEASE))
+    holder = lease.tree["spec"].get("holderIdentity") if lease is not None else None
+    if holder != writer.elector.identity:
+        raise Violation("only the leader writes", f"{writer.elector.identity} writes, and the Lease is {holder}'s")
 
 
 def _users_objects_are_theirs(write: Write) -> None:

@@ -10,7 +10,8 @@ from vdcos.testing import builders
 from vdcos.testing.apiserver import NAMESPACE, Held
 from vdcos.testing.cluster import DV, NODE, VM, VMI, Tell
 from vdcos.testing.hypervisor.values import Command, Control, Partition, PowerOff, Recover
-from vdcos.testing.simulator import NotYet, Violation, World, bring, resource_of
+from vdcos.testing.replica import NotYet, Violation
+from vdcos.testing.simulator import World, bring, resource_of
 from vdcos.testing.trees import Tree, merge
 
 VDCOS_VM = kinds.VIRTUAL_MACHINE
@@ -153,8 +154,11 @@ class Scenario:
     budget: int = 0
     """Writes of the operator, from the start to the last rest, when nothing goes wrong."""
 
-    def world(self, **options: Any) -> World:
-        """The world before the first step: everything installed, the operator just started."""
+    def world(self, replicas: int = 1, **options: Any) -> World:
+        """The world before the first step: everything installed, the operator just started.
+
+        Of several replicas, the one that gets the Lease acts; a single one needs none.
+        """
         world = World(hosts=self.hosts, **options)
         kubevirt = {
             "apiVersion": "kubevirt.io/v1", "kind": "KubeVirt",
@@ -167,7 +171,8 @@ class Scenario:
         world.cluster.install()
         world.script = self.steps
         world.notice()
-        world.start()
+        for number in range(replicas):
+            world.start(f"operator-{number}" if replicas > 1 else "operator", competes=replicas > 1)
         return world
 
     def check(self, world: World) -> None:

@@ -15,44 +15,36 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
 
-from vdcos.core.objects import Key, Meta, Object, Resource
-from vdcos.core.plan import Action, Instant
+import msgspec
+
+from vdcos.core.objects import Key, Resource
+from vdcos.core.plan import Instant
 from vdcos.core.service import Service
-from vdcos.runtime.engine import Conversation, Engine, Outcome
-from vdcos.runtime.queue import Item, Queue
+from vdcos.runtime.lease import LEASE as LEASE_RESOURCE
+from vdcos.runtime.queue import Item
 from vdcos.runtime.requests import ApiError, Request
-from vdcos.runtime.shell import IN_FLIGHT, MOST_SECONDS, NotLeading, land, seconds_for_request
-from vdcos.runtime.store import Store
-from vdcos.services.catalogue import dated, indexes, kinds, services
+from vdcos.runtime.shell import LEAST_SECONDS
+from vdcos.services.catalogue import indexes, kinds, services
 from vdcos.testing.apiserver import NAMESPACE, ApiServer, Change, Held
 from vdcos.testing.cluster import CONFIG_MAP, POD, SECRET, Cluster, Happens
-from vdcos.testing.memo import Memo, SharedStore, decoded
+from vdcos.testing.memo import Memo
+from vdcos.testing.replica import (
+    LEASE,
+    NO_ANSWER,
+    TICK,
+    Answer,
+    Arrive,
+    Crash,
+    Hear,
+    LeaseCall,
+    NotYet,
+    Relist,
+    Replica,
+)
 
 START = 1_700_000_000.0
-TICK = 0.1
-"""Everybody but the operator acts at whole ticks. What the operator does within one is therefore over, whatever small
-delays a fault brought about, before anybody else moves: paths that differ by no more than that meet again."""
 LAG = 0.001
 """How long after a write the operator hears of it by its watch."""
-
-
-@dataclass(frozen=True, slots=True)
-class Violation(Exception):
-    """A law does not hold."""
-
-    law: str
-    what: str
-
-    def __str__(self) -> str:
-        return f"{self.law}: {self.what}"
-
-
-class NotYet(Exception):
-    """A step is not possible in this state: what it is about is not there."""
-
-
-class Crash(BaseException):
-    """The operator's process ends here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,242 +58,14 @@ class Write:
     after: Held | None
 
 
-@dataclass(slots=True)
-class Stream:
-    """A kind's watch in one replica: how far in the log it is, and until when it says nothing."""
-
-    kind: type[Any]
-    resource: Resource
-    wanted: Callable[[Held], bool]
-    position: int = 0
-    silent_until: float = 0.0
-
-    def fork(self) -> "Stream":
-        return Stream(self.kind, self.resource, self.wanted, self.position, self.silent_until)
-
-
-class Observer:
-    """What the engine tells: bugs are violations, the rest goes into the trace."""
-
-    def __init__(self, world: "World", replica: str) -> None:
-        self._world = world
-        self._replica = replica
-
-    def acted(self, item: Item, action: Action) -> None:
-        self._world.note(f"{self._replica} {item.service} {item.key}: {action.why}")
-
-    def said(
-        self, item: Item, owner: Meta, before: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]]
-    ) -> None:
-        if self._world.trace is not None:
-            ready: Mapping[str, Any] = next((c for c in now if c["type"] == "Ready"), {})
-            self._world.note(
-                f"{self._replica} {item.service} {item.key}: Ready={ready.get('status')} {ready.get('reason')}"
-            )
-
-    def refused(self, item: Item, error: ApiError) -> None:
-        self._world.note(f"{self._replica} {item.service} {item.key}: refused: {error}")
-
-    def bug(self, item: Item, error: Exception) -> None:
-        raise Violation("no bugs", f"{item.service} raised on {item.key}: {type(error).__name__}: {error}") from error
-
-
-class Replica:
-    """One process of the operator: the real store, queue and engine, and models of its watches and its lease."""
-
-    def __init__(self, world: "World", name: str, served: Sequence[Service[Any, Any]]) -> None:
-        self.name = name
-        self.world = world
-        self.served = served
-        self.resources = world.resources
-        self.store = SharedStore(self.resources, world.indexes, dated(served), lambda: self.world.clock().mono)
-        self.queue = Queue()
-        self.engine = Engine(served, self.store, self.queue, Observer(world, name), world.clock)
-        self.streams = {kind: Stream(kind, resource, _selected(kind)) for kind, resource in self.resources.items()}
-        self._sort_streams()
-        self.talking: dict[int, tuple[Item, Conversation, Request]] = {}
-        """Conversations whose last request is on its way, by number."""
-        self.restarts_at = math.inf
-        self.restart_delay = 0.0
-        """For how long it stays down when it crashes."""
-
-    def _sort_streams(self) -> None:
-        self.by_resource: dict[Resource, list[Stream]] = {}
-        for stream in self.streams.values():
-            self.by_resource.setdefault(stream.resource, []).append(stream)
-
-    def fork(self, world: "World") -> "Replica":
-        """A process in the same state. Conversations cannot be forked: there must be none."""
-        assert not self.talking
-        twin = Replica(world, self.name, self.served)
-        _copy_store(self.store, twin.store)
-        _copy_queue(self.queue, twin.queue)
-        twin.engine._refused = {item: dict(known) for item, known in self.engine._refused.items()}
-        twin.streams = {kind: stream.fork() for kind, stream in self.streams.items()}
-        twin._sort_streams()
-        twin.restarts_at = self.restarts_at
-        return twin
-
-    def die(self, restarts_at: float) -> None:
-        """The process ends, and starts again at some time. What it said last is still on its way."""
-        self.restarts_at = restarts_at
-        for number, (_, conversation, request) in self.talking.items():
-            conversation.close()
-            self.world.flying[number] = request
-        self.talking = {}
-
-    # Watches
-
-    def list_all(self) -> None:
-        for kind in self.streams:
-            self.list(kind)
-
-    def list(self, kind: type[Any]) -> None:
-        """A complete list of a kind, and from there on its watch."""
-        stream, api = self.streams[kind], self.world.api
-        if stream.resource in self.world.absent:
-            self.store.unavailable(kind, f"the API {stream.resource.plural} is not installed")
-            return
-        stream.position = len(api.changes(stream.resource))
-        listed = [stored(kind, held) for held in api.all(stream.resource) if stream.wanted(held)]
-        self.store.replace(kind, listed, str(api.version))
-
-    def hear(self, kind: type[Any]) -> None:
-        """Whatever a watch has to say by now."""
-        stream = self.streams[kind]
-        if self.world.now < stream.silent_until or stream.resource in self.world.absent:
-            return
-        log = self.world.api.changes(stream.resource)
-        while stream.position < len(log):
-            change = log[stream.position]
-            stream.position += 1
-            if not stream.wanted(change.held):
-                continue
-            if change.type == "DELETED":
-                self.store.remove(kind, change.held.key, change.held.meta["resourceVersion"])
-            else:
-                self.store.put(kind, stored(kind, change.held))
-
-    @property
-    def synced(self) -> bool:
-        """Whether it has heard everything."""
-        changes = self.world.api.changes
-        return all(stream.position == len(changes(stream.resource)) for stream in self.streams.values())
-
-    # Work
-
-    def next_due(self) -> float:
-        """When there is something to do, in the world's time."""
-        if self.restarts_at < math.inf:
-            return self.restarts_at
-        due = self.queue.next_due()
-        if due is None or len(self.talking) >= IN_FLIGHT:
-            return math.inf
-        return max(self.world.now, due)
-
-    def work(self) -> None:
-        if self.restarts_at < math.inf:
-            self.world.restart(self)
-            return
-        item = self.queue.pop(self.world.now)
-        if item is not None:
-            self.world.look(self, item)
-            self._advance(item, self.engine.reconcile(item), None)
-
-    def _advance(self, item: Item, conversation: Conversation, answer: bytes | ApiError | None) -> None:
-        """Go on with a conversation, up to a request that takes time or to its end."""
-        try:
-            while True:
-                if isinstance(answer, ApiError):
-                    request = conversation.throw(answer)
-                else:
-                    request = next(conversation) if answer is None else conversation.send(answer)
-                seconds_for_request(self.world.remaining(self))
-                latency = self.world.latency()
-                if latency:
-                    number = self.world.number()
-                    self.talking[number] = item, conversation, request
-                    self.world.at(latency, Arrive(self.name, number))
-                    return
-                try:
-                    answer = self.world.serve(self, request)
-                except ApiError as error:
-                    answer = error
-        except StopIteration as stop:
-            outcome: Outcome = stop.value
-            land(self.queue, item, outcome, self.world.now)
-        except NotLeading:
-            conversation.close()
-            self.queue.done(item, self.world.now, after=0.0)
-
-    def arrived(self, number: int) -> None:
-        """A request on its way reaches the API server; the answer needs as long again."""
-        if number in self.talking:
-            request = self.talking[number][2]
-            answer: bytes | ApiError
-            try:
-                answer = self.world.serve(self, request)
-            except ApiError as error:
-                answer = error
-            self.world.at(self.world.latency(), Answer(self.name, number, answer))
-
-    def answered(self, number: int, answer: bytes | ApiError) -> None:
-        if number in self.talking:
-            item, conversation, _ = self.talking.pop(number)
-            self._advance(item, conversation, answer)
-
-    def mark(self) -> tuple[Any, ...] | None:
-        """What tells two states of the process apart; None while it has not heard all, or speaks.
-
-        A store that has heard everything holds what the API server holds. Should it not, for a bug, it is told.
-        """
-        silent = any(stream.silent_until > self.world.now for stream in self.streams.values())
-        if self.talking or silent or not self.synced or self.restarts_at < math.inf:
-            return None
-        return (self.name, _queue_mark(self.queue, self.world.now), _refusals(self.engine), self._deviations())
-
-    def _deviations(self) -> tuple[Any, ...]:
-        found = []
-        for kind, stream in self.streams.items():
-            held = self.store.shelf(kind).objects
-            there = {h.key: h.meta["resourceVersion"] for h in self.world.api.all(stream.resource) if stream.wanted(h)}
-            if len(held) != len(there) or any(
-                there.get(key) != value.metadata.resource_version for key, value in held.items()
-            ):
-                found.append((kind.__name__, tuple(sorted(held)), tuple(sorted(there))))
-        return tuple(found)
-
-
 @dataclass(frozen=True, slots=True)
-class Arrive:
-    replica: str
-    number: int
+class Do:
+    """Somebody does something."""
+
+    what: "Step"
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    replica: str
-    number: int
-    answer: bytes | ApiError
-
-
-@dataclass(frozen=True, slots=True)
-class Hear:
-    """A watch of a replica brings what it has not brought yet."""
-
-    replica: str
-    kind: type[Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Relist:
-    """A watch broke off; its kind is listed again."""
-
-    replica: str
-    kind: type[Any]
-
-
-What = Happens | Arrive | Answer | Hear | Relist
+What = Do | Happens | Arrive | Answer | Hear | Relist
 
 
 class Faults:
@@ -326,6 +90,8 @@ class Faults:
 
 class Checks(Protocol):
     """Laws that must hold at every moment."""
+
+    def sent(self, world: "World", replica: Replica) -> None: ...
 
     def wrote(self, world: "World", write: Write) -> None: ...
 
@@ -445,6 +211,9 @@ class World:
     def clock(self) -> Instant:
         return Instant(self.now + self.skew, self.now)
 
+    def mono(self) -> float:
+        return self.now
+
     def at(self, seconds: float, what: What) -> None:
         """Something happens in exactly so many seconds."""
         heapq.heappush(self._agenda, (self.now + seconds, self.number(), what))
@@ -466,11 +235,28 @@ class World:
         for replica in self.replicas.values():
             if (mine := replica.next_due()) < due:
                 due, acting = mine, replica
+        if due == math.inf and self._nobody_leads() and any(replica.waiting for replica in self.replicas.values()):
+            due = min(replica.next_attempt() for replica in self.replicas.values())
         return due, acting
+
+    def _nobody_leads(self) -> bool:
+        return all(replica.remaining() <= LEAST_SECONDS for replica in self.replicas.values())
+
+    def _compete(self, until: float) -> bool:
+        """The next attempt to lead, if it comes before that. Whether there was one."""
+        candidate = min(self.replicas.values(), key=Replica.next_attempt, default=None)
+        if candidate is None or candidate.next_attempt() > until or candidate.next_attempt() == math.inf:
+            return False
+        self.now = self.api.now = max(self.now, candidate.next_attempt())
+        candidate.compete()
+        self.notice()
+        return True
 
     def step(self) -> bool:
         """One event. False when nothing is left to happen."""
         due, acting = self.next()
+        if due < math.inf and self._compete(due):
+            return True
         if self.done < len(self.hurry) and (self.hurry[self.done] < due or due == math.inf):
             at = self.hurry[self.done]
             self.now = self.api.now = self.now + TICK if at == math.inf else max(self.now, at)
@@ -519,6 +305,10 @@ class World:
 
     def _happens(self, what: What) -> None:
         match what:
+            case Hear(name) | Relist(name) | Answer(name) if self.replicas[name].paused_until > self.now:
+                self.at(self.replicas[name].paused_until - self.now, what)
+            case Relist(name) if self.replicas[name].cut_until > self.now:
+                self.at(self.replicas[name].cut_until - self.now, what)
             case Hear(name, kind):
                 if (replica := self.replicas[name]).restarts_at == math.inf:
                     replica.hear(kind)
@@ -531,6 +321,10 @@ class World:
                 self._guard(self.replicas[name], lambda: self.replicas[name].arrived(number))
             case Answer(name, number, answer):
                 self._guard(self.replicas[name], lambda: self.replicas[name].answered(number, answer))
+            case Do(step):
+                self.note(f"*** {step}")
+                with contextlib.suppress(ApiError, NotYet):
+                    step(self)
             case _:
                 self.note(what)
                 known = len(self.cluster.entries)
@@ -555,19 +349,46 @@ class World:
 
     # The operator
 
-    def start(self, name: str = "operator") -> Replica:
-        """A replica starts: it lists everything, then watches."""
-        replica = self.replicas[name] = Replica(self, name, self.served)
+    def start(self, name: str = "operator", life: int = 1, competes: bool = False) -> Replica:
+        """A process starts: it lists everything, then watches. One of several competes for the Lease."""
+        replica = self.replicas[name] = Replica(self, name, self.served, life)
+        if competes:
+            replica.stand_by()
         replica.list_all()
         return replica
 
     def restart(self, replica: Replica) -> None:
         self.note(f"{replica.name} starts again")
-        self.start(replica.name)
+        self.start(replica.name, replica.life + 1, replica.elector is not None)
 
-    def remaining(self, replica: Replica) -> float:
-        """Seconds that a write of the replica may still take."""
-        return MOST_SECONDS
+    def pause(self, seconds: float) -> None:
+        """The process that leads stands still."""
+        for replica in self.replicas.values():
+            if replica.remaining() > 0:
+                self.note(f"!!! {replica.name} stands still for {seconds} s")
+                replica.paused_until = self.now + seconds
+
+    def cut(self, seconds: float) -> None:
+        """The process that leads does not reach the API server; its watches break off."""
+        for replica in self.replicas.values():
+            if replica.remaining() > 0:
+                self.note(f"!!! {replica.name} is cut off for {seconds} s")
+                replica.cut_until = self.now + seconds
+                for kind in replica.streams:
+                    self.at(seconds, Relist(replica.name, kind))
+
+    def serve_lease(self, replica: Replica, call: LeaseCall) -> bytes:
+        """A request of an elector. Raises ApiError."""
+        if replica.cut_until > self.now:
+            raise NO_ANSWER
+        key = Key(*LEASE)
+        match call.method:
+            case "GET":
+                return self.api.read(LEASE_RESOURCE, key).raw
+            case "POST":
+                return self.api.create(LEASE_RESOURCE, msgspec.json.decode(call.body or b"")).raw
+            case _:
+                return self.api.replace(LEASE_RESOURCE, key, msgspec.json.decode(call.body or b"")).raw
 
     def look(self, replica: Replica, item: Item) -> None:
         self.looks += 1
@@ -575,8 +396,12 @@ class World:
 
     def serve(self, replica: Replica, request: Request) -> bytes:
         """A request of the operator reaches the API server. Raises ApiError, and Crash for a process that ends."""
+        if replica.cut_until > self.now:
+            raise NO_ANSWER
         if not request.writes:
             return self.api.handle(request)
+        if self.laws is not None:
+            self.laws.sent(self, replica)
         self.attempts += 1
         number = self.attempts
         self.faults.before(self, replica, request, number)
@@ -628,69 +453,6 @@ def _remembering() -> tuple[Memo, ...]:
 
 def _order(entry: tuple[float, int, What]) -> tuple[float, int]:
     return entry[0], entry[1]
-
-
-def stored(kind: type[Any], held: Held) -> Any:
-    """An object as the store keeps it, decoded once per version."""
-    found = held.decoded.get(kind)
-    if found is None:
-        found = held.decoded[kind] = decoded(kind, held.raw)
-    return found
-
-
-def _selected(kind: type[Any]) -> Callable[[Held], bool]:
-    """Whether an object is among those that a watch with the kind's selectors brings."""
-    selector = kind.field_selector if issubclass(kind, Object) else ""
-    pairs = [part.partition("=") for part in selector.split(",") if part]
-
-    def wanted(held: Held) -> bool:
-        for path, _, value in pairs:
-            place: Any = held.tree
-            for step in path.split("."):
-                place = place.get(step, {})
-            if place != value:
-                return False
-        return True
-
-    return wanted
-
-
-# Forks of what the operator keeps in memory. They know its insides, so that it need not know that it is forked.
-
-
-def _copy_store(source: Store, target: Store) -> None:
-    for kind, shelf in source._shelves.items():
-        twin = target._shelves[kind]
-        twin.objects, twin.assumed = dict(shelf.objects), dict(shelf.assumed)
-        twin.removed, twin.synced, twin.why = dict(shelf.removed), shelf.synced, shelf.why
-    for index, indexed in source._indexed.items():
-        copy = target._indexed[index]
-        copy.keys = {value: dict(keys) for value, keys in indexed.keys.items()}
-        copy.amounts, copy._entered = dict(indexed.amounts), dict(indexed._entered)
-    target._parsed = dict(source._parsed)
-    target._changed = {kind: dict(times) for kind, times in source._changed.items()}
-
-
-def _copy_queue(source: Queue, target: Queue) -> None:
-    target._heap, target._due = list(source._heap), dict(source._due)
-    target._in_flight, target._failures = set(source._in_flight), dict(source._failures)
-    target._not_before = dict(source._not_before)
-    first = max((order for _, order, _ in source._heap), default=0) + 1
-    target._order = iter(range(first, 1 << 62))  # type: ignore[assignment]
-
-
-def _queue_mark(queue: Queue, now: float) -> tuple[Any, ...]:
-    waiting = sorted((due, order, item) for due, order, item in queue._heap if queue._due.get(item) == due)
-    ordered = tuple(dict.fromkeys((item, math.ceil((due - now) / TICK - 1e-6)) for due, _, item in waiting))
-    later = tuple(sorted((item, math.ceil((due - now) / TICK - 1e-6)) for item, due in queue._not_before.items()))
-    return ordered, tuple(sorted(queue._failures.items())), later
-
-
-def _refusals(engine: Engine) -> tuple[Any, ...]:
-    return tuple(
-        (item, tuple((print_, known.generation, math.ceil(known.until / TICK)) for print_, known in of.items()))
-        for item, of in engine._refused.items()
-    )
 
 
 def bring(world: World, manifests: Iterable[Mapping[str, Any]]) -> None:

@@ -1,0 +1,436 @@
+"""One process of the operator in a world: the real engine, store, queue and elector; watches and sockets are modelled.
+
+Whatever the real shell decides is asked of the real shell's functions; what is here is when things happen.
+"""
+
+import copy
+import math
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from vdcos.core.objects import Meta, Object, Resource
+from vdcos.core.plan import Action
+from vdcos.core.service import Service
+from vdcos.runtime.engine import Conversation, Engine, Outcome
+from vdcos.runtime.lease import Elector, Timing
+from vdcos.runtime.queue import Item, Queue
+from vdcos.runtime.requests import ApiError, Request
+from vdcos.runtime.shell import IN_FLIGHT, LEAST_SECONDS, MOST_SECONDS, NotLeading, land, seconds_for_request
+from vdcos.runtime.store import Store
+from vdcos.services.catalogue import dated
+from vdcos.testing.apiserver import Held
+from vdcos.testing.memo import SharedStore, decoded
+
+if TYPE_CHECKING:
+    from vdcos.testing.simulator import World
+
+TICK = 0.1
+"""Everybody but the operator acts at whole ticks. What the operator does within one is therefore over, whatever small
+delays a fault brought about, before anybody else moves: paths that differ by no more than that meet again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Violation(Exception):
+    """A law does not hold."""
+
+    law: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.law}: {self.what}"
+
+
+class NotYet(Exception):
+    """A step is not possible in this state: what it is about is not there."""
+
+
+class Crash(BaseException):
+    """The operator's process ends here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrive:
+    replica: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    replica: str
+    number: int
+    answer: bytes | ApiError
+
+
+@dataclass(frozen=True, slots=True)
+class Hear:
+    """A watch of a replica brings what it has not brought yet."""
+
+    replica: str
+    kind: type[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Relist:
+    """A watch broke off; its kind is listed again."""
+
+    replica: str
+    kind: type[Any]
+
+
+NO_ANSWER = ApiError(0, "Timeout", "no answer in time")
+LEASE = ("kube-system", "vdcos")
+"""Namespace and name of the Lease."""
+
+
+class LeaseCall(NamedTuple):
+    """A request of an elector."""
+
+    method: str
+    path: str
+    body: bytes | None
+
+
+class _Port:
+    """What an elector talks to: each call is handed to whoever drives its coroutine."""
+
+    async def call(
+        self, verb: str, method: str, path: str, *, body: bytes | None = None, seconds: float = 10.0
+    ) -> bytes:
+        return await _Asked(LeaseCall(method, path, body))
+
+
+class _Asked:
+    def __init__(self, call: LeaseCall) -> None:
+        self._call = call
+
+    def __await__(self) -> Generator[LeaseCall, bytes, bytes]:
+        return (yield self._call)
+
+
+@dataclass(slots=True)
+class Stream:
+    """A kind's watch in one replica: how far in the log it is, and until when it says nothing."""
+
+    kind: type[Any]
+    resource: Resource
+    wanted: Callable[[Held], bool]
+    position: int = 0
+    silent_until: float = 0.0
+
+    def fork(self) -> "Stream":
+        return Stream(self.kind, self.resource, self.wanted, self.position, self.silent_until)
+
+
+class Observer:
+    """What the engine tells: bugs are violations, the rest goes into the trace."""
+
+    def __init__(self, world: "World", replica: str) -> None:
+        self._world = world
+        self._replica = replica
+
+    def acted(self, item: Item, action: Action) -> None:
+        self._world.note(f"{self._replica} {item.service} {item.key}: {action.why}")
+
+    def said(
+        self, item: Item, owner: Meta, before: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]]
+    ) -> None:
+        if self._world.trace is not None:
+            ready: Mapping[str, Any] = next((c for c in now if c["type"] == "Ready"), {})
+            self._world.note(
+                f"{self._replica} {item.service} {item.key}: Ready={ready.get('status')} {ready.get('reason')}"
+            )
+
+    def refused(self, item: Item, error: ApiError) -> None:
+        self._world.note(f"{self._replica} {item.service} {item.key}: refused: {error}")
+
+    def bug(self, item: Item, error: Exception) -> None:
+        raise Violation("no bugs", f"{item.service} raised on {item.key}: {type(error).__name__}: {error}") from error
+
+
+class Replica:
+    """One process of the operator: the real store, queue and engine, and models of its watches and its lease."""
+
+    def __init__(self, world: "World", name: str, served: Sequence[Service[Any, Any]], life: int = 1) -> None:
+        self.name = name
+        self.world = world
+        self.life = life
+        """Counts processes of this name: each has another identity."""
+        self.served = served
+        self.resources = world.resources
+        self.store = SharedStore(self.resources, world.indexes, dated(served), world.mono)
+        self.queue = Queue()
+        self.engine = Engine(served, self.store, self.queue, Observer(world, name), world.clock)
+        self.streams = {kind: Stream(kind, resource, _selected(kind)) for kind, resource in self.resources.items()}
+        self._sort_streams()
+        self.talking: dict[int, tuple[Item, Conversation, Request]] = {}
+        """Conversations whose last request is on its way, by number."""
+        self.restarts_at = math.inf
+        self.restart_delay = 0.0
+        """For how long it stays down when it crashes."""
+        self.elector: Elector | None = None
+        self.competes_at = math.inf
+        self.paused_until = -math.inf
+        """Its whole process stands still until then."""
+        self.cut_until = -math.inf
+        """It does not reach the API server until then."""
+
+    def _sort_streams(self) -> None:
+        self.by_resource: dict[Resource, list[Stream]] = {}
+        for stream in self.streams.values():
+            self.by_resource.setdefault(stream.resource, []).append(stream)
+
+    def fork(self, world: "World") -> "Replica":
+        """A process in the same state. Conversations cannot be forked: there must be none."""
+        assert not self.talking
+        twin = Replica(world, self.name, self.served, self.life)
+        if self.elector is not None:
+            twin.elector = copy.copy(self.elector)
+            twin.elector._clock = world.mono
+        twin.competes_at, twin.paused_until, twin.cut_until = self.competes_at, self.paused_until, self.cut_until
+        _copy_store(self.store, twin.store)
+        _copy_queue(self.queue, twin.queue)
+        twin.engine._refused = {item: dict(known) for item, known in self.engine._refused.items()}
+        twin.streams = {kind: stream.fork() for kind, stream in self.streams.items()}
+        twin._sort_streams()
+        twin.restarts_at = self.restarts_at
+        return twin
+
+    def die(self, restarts_at: float) -> None:
+        """The process ends, and starts again at some time. What it said last is still on its way."""
+        self.restarts_at = restarts_at
+        for number, (_, conversation, request) in self.talking.items():
+            conversation.close()
+            self.world.flying[number] = request
+        self.talking = {}
+
+    # Watches
+
+    def list_all(self) -> None:
+        for kind in self.streams:
+            self.list(kind)
+
+    def list(self, kind: type[Any]) -> None:
+        """A complete list of a kind, and from there on its watch."""
+        stream, api = self.streams[kind], self.world.api
+        if stream.resource in self.world.absent:
+            self.store.unavailable(kind, f"the API {stream.resource.plural} is not installed")
+            return
+        stream.position = len(api.changes(stream.resource))
+        listed = [stored(kind, held) for held in api.all(stream.resource) if stream.wanted(held)]
+        self.store.replace(kind, listed, str(api.version))
+
+    def hear(self, kind: type[Any]) -> None:
+        """Whatever a watch has to say by now."""
+        stream = self.streams[kind]
+        if self.world.now < max(stream.silent_until, self.cut_until) or stream.resource in self.world.absent:
+            return
+        log = self.world.api.changes(stream.resource)
+        while stream.position < len(log):
+            change = log[stream.position]
+            stream.position += 1
+            if not stream.wanted(change.held):
+                continue
+            if change.type == "DELETED":
+                self.store.remove(kind, change.held.key, change.held.meta["resourceVersion"])
+            else:
+                self.store.put(kind, stored(kind, change.held))
+
+    @property
+    def synced(self) -> bool:
+        """Whether it has heard everything."""
+        changes = self.world.api.changes
+        return all(stream.position == len(changes(stream.resource)) for stream in self.streams.values())
+
+    # Leadership
+
+    def stand_by(self) -> None:
+        """Take part in the competition for the Lease, from now on."""
+        self.elector = Elector(*LEASE, identity=f"{self.name}.{self.life}", clock=self.world.mono)
+        self.competes_at = self.world.now
+
+    def compete(self) -> None:
+        """One attempt of the real elector, its requests answered at once, or not at all."""
+        assert self.elector is not None
+        self.competes_at = self.world.now + Timing().retry
+        attempt = self.elector.attempt(_Port())
+        answer: bytes | ApiError | None = None
+        try:
+            while True:
+                call = attempt.throw(answer) if isinstance(answer, ApiError) else attempt.send(answer)
+                try:
+                    answer = self.world.serve_lease(self, call)
+                except ApiError as error:
+                    answer = error
+        except (StopIteration, ApiError):
+            return
+
+    def remaining(self) -> float:
+        """Seconds that a write may still take."""
+        return MOST_SECONDS if self.elector is None else self.elector.remaining()
+
+    # Work
+
+    def next_due(self) -> float:
+        """When there is something to do, in the world's time. One that does not lead has nothing to do."""
+        if self.restarts_at < math.inf:
+            return self.restarts_at
+        due = self.queue.next_due()
+        if due is None or len(self.talking) >= IN_FLIGHT or self.remaining() <= LEAST_SECONDS:
+            return math.inf
+        return max(self.world.now, due, self.paused_until)
+
+    def next_attempt(self) -> float:
+        """When it competes for the Lease next."""
+        alive = self.elector is not None and self.restarts_at == math.inf
+        return max(self.competes_at, self.paused_until) if alive else math.inf
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there would be something to do for a leader."""
+        return self.restarts_at == math.inf and self.queue.next_due() is not None
+
+    def work(self) -> None:
+        if self.restarts_at < math.inf:
+            self.world.restart(self)
+            return
+        item = self.queue.pop(self.world.now)
+        if item is not None:
+            self.world.look(self, item)
+            self._advance(item, self.engine.reconcile(item), None)
+
+    def _advance(self, item: Item, conversation: Conversation, answer: bytes | ApiError | None) -> None:
+        """Go on with a conversation, up to a request that takes time or to its end."""
+        try:
+            while True:
+                if isinstance(answer, ApiError):
+                    request = conversation.throw(answer)
+                else:
+                    request = next(conversation) if answer is None else conversation.send(answer)
+                seconds = seconds_for_request(self.remaining())
+                latency = self.world.latency()
+                if latency:
+                    number = self.world.number()
+                    self.talking[number] = item, conversation, request
+                    if latency < seconds and self.cut_until <= self.world.now:
+                        self.world.at(latency, Arrive(self.name, number))
+                    else:
+                        self.world.at(seconds, Answer(self.name, number, NO_ANSWER))
+                    return
+                try:
+                    answer = self.world.serve(self, request)
+                except ApiError as error:
+                    answer = error
+                if self.paused_until > self.world.now:
+                    number = self.world.number()
+                    self.talking[number] = item, conversation, request
+                    self.world.at(0.0, Answer(self.name, number, answer))
+                    return
+        except StopIteration as stop:
+            outcome: Outcome = stop.value
+            land(self.queue, item, outcome, self.world.now)
+        except NotLeading:
+            conversation.close()
+            self.queue.done(item, self.world.now, after=0.0)
+
+    def arrived(self, number: int) -> None:
+        """A request on its way reaches the API server; the answer needs as long again."""
+        if self.world.now < self.cut_until and number in self.talking:
+            self.world.at(self.world.latency(), Answer(self.name, number, NO_ANSWER))
+        elif number in self.talking:
+            request = self.talking[number][2]
+            answer: bytes | ApiError
+            try:
+                answer = self.world.serve(self, request)
+            except ApiError as error:
+                answer = error
+            self.world.at(self.world.latency(), Answer(self.name, number, answer))
+
+    def answered(self, number: int, answer: bytes | ApiError) -> None:
+        if number in self.talking:
+            item, conversation, _ = self.talking.pop(number)
+            self._advance(item, conversation, answer)
+
+    def mark(self) -> tuple[Any, ...] | None:
+        """What tells two states of the process apart; None while it has not heard all, or speaks.
+
+        A store that has heard everything holds what the API server holds. Should it not, for a bug, it is told.
+        """
+        silent = any(stream.silent_until > self.world.now for stream in self.streams.values())
+        if self.talking or silent or not self.synced or self.restarts_at < math.inf or self.elector is not None:
+            return None
+        return (self.name, _queue_mark(self.queue, self.world.now), _refusals(self.engine), self._deviations())
+
+    def _deviations(self) -> tuple[Any, ...]:
+        found = []
+        for kind, stream in self.streams.items():
+            held = self.store.shelf(kind).objects
+            there = {h.key: h.meta["resourceVersion"] for h in self.world.api.all(stream.resource) if stream.wanted(h)}
+            if len(held) != len(there) or any(
+                there.get(key) != value.metadata.resource_version for key, value in held.items()
+            ):
+                found.append((kind.__name__, tuple(sorted(held)), tuple(sorted(there))))
+        return tuple(found)
+
+
+def stored(kind: type[Any], held: Held) -> Any:
+    """An object as the store keeps it, decoded once per version."""
+    found = held.decoded.get(kind)
+    if found is None:
+        found = held.decoded[kind] = decoded(kind, held.raw)
+    return found
+
+
+def _selected(kind: type[Any]) -> Callable[[Held], bool]:
+    """Whether an object is among those that a watch with the kind's selectors brings."""
+    selector = kind.field_selector if issubclass(kind, Object) else ""
+    pairs = [part.partition("=") for part in selector.split(",") if part]
+
+    def wanted(held: Held) -> bool:
+        for path, _, value in pairs:
+            place: Any = held.tree
+            for step in path.split("."):
+                place = place.get(step, {})
+            if place != value:
+                return False
+        return True
+
+    return wanted
+
+
+# Forks of what the operator keeps in memory. They know its insides, so that it need not know that it is forked.
+
+
+def _copy_store(source: Store, target: Store) -> None:
+    for kind, shelf in source._shelves.items():
+        twin = target._shelves[kind]
+        twin.objects, twin.assumed = dict(shelf.objects), dict(shelf.assumed)
+        twin.removed, twin.synced, twin.why = dict(shelf.removed), shelf.synced, shelf.why
+    for index, indexed in source._indexed.items():
+        copy = target._indexed[index]
+        copy.keys = {value: dict(keys) for value, keys in indexed.keys.items()}
+        copy.amounts, copy._entered = dict(indexed.amounts), dict(indexed._entered)
+    target._parsed = dict(source._parsed)
+    target._changed = {kind: dict(times) for kind, times in source._changed.items()}
+
+
+def _copy_queue(source: Queue, target: Queue) -> None:
+    target._heap, target._due = list(source._heap), dict(source._due)
+    target._in_flight, target._failures = set(source._in_flight), dict(source._failures)
+    target._not_before = dict(source._not_before)
+    first = max((order for _, order, _ in source._heap), default=0) + 1
+    target._order = iter(range(first, 1 << 62))  # type: ignore[assignment]
+
+
+def _queue_mark(queue: Queue, now: float) -> tuple[Any, ...]:
+    waiting = sorted((due, order, item) for due, order, item in queue._heap if queue._due.get(item) == due)
+    ordered = tuple(dict.fromkeys((item, math.ceil((due - now) / TICK - 1e-6)) for due, _, item in waiting))
+    later = tuple(sorted((item, math.ceil((due - now) / TICK - 1e-6)) for item, due in queue._not_before.items()))
+    return ordered, tuple(sorted(queue._failures.items())), later
+
+
+def _refusals(engine: Engine) -> tuple[Any, ...]:
+    return tuple(
+        (item, tuple((print_, known.generation, math.ceil(known.until / TICK)) for print_, known in of.items()))
+        for item, of in engine._refused.items()
+    )
