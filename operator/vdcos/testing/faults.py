@@ -72,7 +72,7 @@ class AtWrite(Faults):
     def fork(self) -> "AtWrite":
         return AtWrite(self.number, self.api, self.view, self.over)
 
-    def latency(self, world: World) -> float:
+    def latency(self, world: World, request: Request) -> float:
         return SLOW if self.api == "slow" and not self.over and world.attempts + 1 == self.number else 0.0
 
     def before(self, world: World, replica: Replica, request: Request, number: int) -> None:
@@ -128,20 +128,25 @@ class AtWrite(Faults):
 def _reconsider(world: World, fault: AtWrite) -> None:
     """Another placement that fits every host, and none again."""
 
-    def place(selector: dict[str, str] | None) -> None:
-        for held in world.api.all(kinds.VIRTUAL_MACHINE):
-            placement = {"nodeSelector": selector} if selector else None
-            world.api.merge_patch(kinds.VIRTUAL_MACHINE, held.key, {"spec": {"placement": placement}}, "user")
-
-    def take_back(world: World) -> None:
-        fault.over = True
-        place(None)
-
     if any("placement" in held.tree["spec"] for held in world.api.all(kinds.VIRTUAL_MACHINE)):
         fault.over = True
         return
-    place({"pool": "all"})
-    world.at(RECONSIDERED, Do(take_back))
+    _place(world, {"nodeSelector": {"pool": "all"}})
+    world.at(RECONSIDERED, Do(_TakeBack(fault)))
+
+
+def _place(world: World, placement: dict[str, Any] | None) -> None:
+    for held in world.api.all(kinds.VIRTUAL_MACHINE):
+        world.api.merge_patch(kinds.VIRTUAL_MACHINE, held.key, {"spec": {"placement": placement}}, "user")
+
+
+@dataclass(frozen=True)
+class _TakeBack:
+    fault: AtWrite
+
+    def __call__(self, world: World) -> None:
+        self.fault.over = True
+        _place(world, None)
 
 
 @dataclass(frozen=True)
@@ -166,7 +171,17 @@ class Trouble:
             case _:
                 kind, _, host = self.kind.partition(" ")
                 world.cluster.happens(Tell(host, HOST_FAULTS[kind]))
-                world.at(self.seconds * 10, Do(lambda world: world.cluster.happens(Tell(host, Recover()))))
+                world.at(self.seconds * 10, Do(_Back(host)))
+
+
+@dataclass(frozen=True)
+class _Back:
+    """A host is well again."""
+
+    host: str
+
+    def __call__(self, world: World) -> None:
+        world.cluster.happens(Tell(self.host, Recover()))
 
 
 HOST_FAULTS: dict[str, Any] = {"power": PowerOff(), "partition": Partition(), "hang": Hang()}
@@ -186,8 +201,8 @@ class Several(Faults):
     def fork(self) -> "Several":
         return Several(tuple(fault.fork() for fault in self.each))
 
-    def latency(self, world: World) -> float:
-        return max((fault.latency(world) for fault in self.each), default=0.0)
+    def latency(self, world: World, request: Request) -> float:
+        return max((fault.latency(world, request) for fault in self.each), default=0.0)
 
     def before(self, world: World, replica: Replica, request: Request, number: int) -> None:
         for fault in self.each:

@@ -23,6 +23,8 @@ from vdcos.testing.trees import Tree
 OURS = (kinds.VIRTUAL_MACHINE, kinds.NETWORK, kinds.DATASTORE)
 RESYNCS = 10
 """Looks at everything, with time and restarts between them, that must write nothing once the world is at rest."""
+LONGEST_WAIT = 1.0
+"""Seconds of virtual time for which an object that is due may wait for others."""
 MOST_STEPS = 6000
 LONGEST = 3600.0
 """Virtual seconds after which a world must have come to rest again."""
@@ -37,6 +39,11 @@ class Laws:
         self.quiet: set[int] = set()
 
     # Before and after every write of the operator, after every change of an object, and of a host
+
+    def looked(self, replica: Replica, item: Item, overdue: float) -> None:
+        """No object waits for another. One that does not lead, or stands still, is excused."""
+        if overdue > LONGEST_WAIT and replica.elector is None and replica.paused_until < 0:
+            raise Violation("no delay", f"{item.service} {item.key} waited for {overdue:.1f} s")
 
     def sent(self, world: World, replica: Replica) -> None:
         _only_the_leader_writes(world, replica)
@@ -144,9 +151,9 @@ def _status_is_true(world: World, vm: Held) -> None:
         for process in host.processes.values()
         if process.vmi == uid and process.active
     ]
-    runs = any(host.writing for host, _ in processes)
+    runs = any(host.writing and not process.paused for host, process in processes)
     said = status.get("powerState")
-    if (said == "PoweredOn") is not (runs and bool(ready)):
+    if (said == "PoweredOn") is not runs:
         raise Violation("status truth", f"{vm.key} is said to be {said}, and {'runs' if runs else 'does not run'}")
     if ready.get("status") != "True":
         return

@@ -294,9 +294,10 @@ class Replica:
         if self.restarts_at < math.inf:
             self.world.restart(self)
             return
+        due = self.queue.next_due()
         item = self.queue.pop(self.world.now)
-        if item is not None:
-            self.world.look(self, item)
+        if item is not None and due is not None:
+            self.world.look(self, item, self.world.now - due)
             self._advance(item, self.engine.reconcile(item), None)
 
     def _advance(self, item: Item, conversation: Conversation, answer: bytes | ApiError | None) -> None:
@@ -308,7 +309,7 @@ class Replica:
                 else:
                     request = next(conversation) if answer is None else conversation.send(answer)
                 seconds = seconds_for_request(self.remaining())
-                latency = self.world.latency()
+                latency = self.world.latency(request)
                 if latency:
                     number = self.world.number()
                     self.talking[number] = item, conversation, request
@@ -336,7 +337,7 @@ class Replica:
     def arrived(self, number: int) -> None:
         """A request on its way reaches the API server; the answer needs as long again."""
         if self.world.now < self.cut_until and number in self.talking:
-            self.world.at(self.world.latency(), Answer(self.name, number, NO_ANSWER))
+            self.world.at(self.world.latency(self.talking[number][2]), Answer(self.name, number, NO_ANSWER))
         elif number in self.talking:
             request = self.talking[number][2]
             answer: bytes | ApiError
@@ -344,7 +345,7 @@ class Replica:
                 answer = self.world.serve(self, request)
             except ApiError as error:
                 answer = error
-            self.world.at(self.world.latency(), Answer(self.name, number, answer))
+            self.world.at(self.world.latency(self.talking[number][2]), Answer(self.name, number, answer))
 
     def answered(self, number: int, answer: bytes | ApiError) -> None:
         if number in self.talking:

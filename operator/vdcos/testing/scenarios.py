@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vdcos.core import disks, kinds
+from vdcos.core.foreign.kubevirt import ClusterInstancetype
+from vdcos.core.foreign.multus import NetworkAttachmentDefinition
 from vdcos.core.objects import Key, Resource
 from vdcos.testing import builders
 from vdcos.testing.apiserver import NAMESPACE, Held
@@ -204,6 +206,17 @@ def declared_disks(*wanted: Tree) -> Declare:
     return Declare("shop/web", {"disks": list(wanted)})
 
 
+def _without(tree: Tree, *fields: str) -> Tree:
+    return {**tree, "spec": {name: value for name, value in tree["spec"].items() if name not in fields}}
+
+
+SMALL = {
+    "apiVersion": ClusterInstancetype.resource.api_version,
+    "kind": ClusterInstancetype.resource.kind,
+    "metadata": {"name": "small"},
+    "spec": {"cpu": {"guest": 1}, "memory": {"guest": "1Gi"}},
+}
+NAD = NetworkAttachmentDefinition.resource
 WEB = Create(machine())
 READY = {"shop/web": "Ready"}
 BASE = (GOLD, LAN)
@@ -293,5 +306,29 @@ def catalogue() -> tuple[Scenario, ...]:
         Scenario("first power-on makes the disk", (WEB,), READY, BASE, {"volumeBindingMode": "WaitForFirstConsumer"}),
         Scenario("the operator restarts", (WEB, Restart(), Declare("shop/web", {"powerState": "PoweredOff"})), READY,
                  BASE),
+        Scenario("network gets another VLAN", (WEB, Edit(kinds.NETWORK, "lan", {"spec": {"bridge": {"vlan": 7}}})),
+                 READY, BASE),
+        Scenario("network of a NIC changes", (Create(machine(powerState="PoweredOff")), Declare("shop/web", {
+            "nics": [{"name": "nic0", "network": "internet"}]})), READY, (*BASE, POD_NETWORK)),
+        Scenario("datastore closes", (WEB, Edit(kinds.DATASTORE, "gold", {"spec": {"allowedNamespaces": {
+            "from": "None"}, "maintenance": True}}), Declare("shop/web", {"cpu": {"sockets": 2}})), READY, BASE),
+        Scenario("paused and unpaused", (WEB, ToGuest("shop/web", Command.PAUSE), ToGuest("shop/web", Command.UNPAUSE)),
+                 READY, BASE),
+        Scenario("a write war", (WEB, *(Edit(VM, "shop/web", {"spec": {"template": {"spec": {"domain": {"cpu": {
+            "sockets": n}}}}}}, "somebody") for n in (4, 5, 6, 7))), READY, BASE),
+        Scenario("somebody deletes a definition", (WEB, Delete(NAD, "shop/lan")), READY, BASE),
+        Scenario("somebody edits a definition", (WEB, Edit(NAD, "shop/lan", {"spec": {"config": "{}"}}, "somebody")),
+                 READY, BASE),
+        Scenario("a definition is in the way", (WEB, Delete(NAD, "shop/lan")), READY,
+                 (*BASE, builders.definition("shop/lan"))),
+        Scenario("instance type comes later", (Create(_without(machine(instancetype={"name": "small"}), "cpu",
+            "memory")), Create(SMALL)), READY, BASE),
+        Scenario("cloud-init changes", (Create(machine(guest={"hostname": "one"})),
+                                        Declare("shop/web", {"guest": {"hostname": "two"}})), READY, BASE),
+        Scenario("somebody deletes the instance", (WEB, Delete(VMI, "shop/web")), READY, BASE),
+        Scenario("grow a disk of a VM that is off", (WEB, Declare("shop/web", {"powerState": "PoweredOff"}),
+            declared_disks(disk(size="3Gi")), Declare("shop/web", {"powerState": "PoweredOn"})), READY, BASE),
+        Scenario("network with an uplink", (WEB, Edit(kinds.NETWORK, "lan", {"spec": {"uplink": None}})), READY,
+                 (GOLD, builders.network("lan", bridge={"name": "br0"}, uplink={"interfaces": ["eno2"]}))),
         Scenario("the namespace is deleted", (WEB, Delete(NAMESPACE, "shop")), {}, BASE),
     )  # fmt: skip

@@ -77,8 +77,8 @@ class Faults:
     def fork(self) -> "Faults":
         return self
 
-    def latency(self, world: "World") -> float:
-        """Seconds by which the next request is late."""
+    def latency(self, world: "World", request: Request) -> float:
+        """Seconds by which a request is late."""
         return 0.0
 
     def before(self, world: "World", replica: Replica, request: Request, number: int) -> None:
@@ -90,6 +90,8 @@ class Faults:
 
 class Checks(Protocol):
     """Laws that must hold at every moment."""
+
+    def looked(self, replica: Replica, item: Item, overdue: float) -> None: ...
 
     def sent(self, world: "World", replica: Replica) -> None: ...
 
@@ -226,8 +228,8 @@ class World:
         self._numbers += 1
         return self._numbers
 
-    def latency(self) -> float:
-        return self.chance.latency() + self.faults.latency(self)
+    def latency(self, request: Request) -> float:
+        return self.chance.latency() + self.faults.latency(self, request)
 
     def next(self) -> tuple[float, Replica | None]:
         """When the next thing happens, and which replica does it, if one does. Infinity when nothing ever will."""
@@ -390,8 +392,10 @@ class World:
             case _:
                 return self.api.replace(LEASE_RESOURCE, key, msgspec.json.decode(call.body or b"")).raw
 
-    def look(self, replica: Replica, item: Item) -> None:
+    def look(self, replica: Replica, item: Item, overdue: float) -> None:
         self.looks += 1
+        if self.laws is not None:
+            self.laws.looked(replica, item, overdue)
         self.note(f"{replica.name} looks at {item.service} {item.key}")
 
     def serve(self, replica: Replica, request: Request) -> bytes:
