@@ -153,8 +153,6 @@ class Scenario:
     extra: Sequence[Tree] = ()
     storage_class: Mapping[str, Any] = field(default_factory=dict)
     hosts: int = 2
-    budget: int = 0
-    """Writes of the operator, from the start to the last rest, when nothing goes wrong."""
 
     def world(self, replicas: int = 1, **options: Any) -> World:
         """The world before the first step: everything installed, the operator just started.
@@ -229,7 +227,7 @@ def _disk_key(name: str = "disk0", vm: str = "web") -> str:
 def catalogue() -> tuple[Scenario, ...]:
     """Every scenario, by what it is about."""
     return (
-        Scenario("create", (WEB,), READY, BASE, budget=13),
+        Scenario("create", (WEB,), READY, BASE),
         Scenario("create, datastore and network after it", (WEB, Create(GOLD), Create(LAN)), READY),
         Scenario("two disks and two NICs", (Create(machine(disks=2, nics=("lan", "internet"))),), READY,
                  (*BASE, POD_NETWORK)),
