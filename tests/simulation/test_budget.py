@@ -1,4 +1,4 @@
-"""The write budget: what the operator writes in each scenario, from its start to the last rest, when nothing goes wrong.
+"""The write budget: what the operator writes in each scenario, from its start to the last rest, when all goes well.
 
 Children, finalizers and statuses of all objects count, the first status of a Network and a Datastore among them. More
 is a regression; less may be lowered here.

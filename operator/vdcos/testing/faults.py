@@ -228,17 +228,17 @@ def disturb(world: World, replica: Replica, request: Request, view: str) -> None
                 stream.position = max(0, stream.position - 5)
                 world.at(0.0, Hear(replica.name, kind))
             case "expired":
-                stream.silent_until = world.now + LATE
+                stream.silence(world.now, LATE)
                 world.at(LATE, Relist(replica.name, kind))
             case "rewound":
                 _rewind(world, replica, kind)
             case "silent":
-                stream.silent_until = world.now + SILENCE
+                stream.silence(world.now, SILENCE)
                 world.at(SILENCE, Relist(replica.name, kind))
 
 
 def _silence(world: World, replica: Replica, kind: type[Any], seconds: float) -> None:
-    replica.streams[kind].silent_until = world.now + seconds
+    replica.streams[kind].silence(world.now, seconds)
     world.at(seconds, Hear(replica.name, kind))
 
 

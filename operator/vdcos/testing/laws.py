@@ -290,6 +290,8 @@ def essence_of(world: World) -> dict[str, Any]:
 
 def _stripped(value: Any) -> Any:
     if isinstance(value, dict):
+        if value.get("reason") in STAYS_OFF:  # who stopped it, can be missed
+            value = {**value, "reason": STAYS_OFF[0], "message": ""}
         kept = {name: _stripped(value[name]) for name in sorted(value) if name not in _VOLATILE and name != TOUCHED}
         return {name: inner for name, inner in kept.items() if inner not in ({}, [], None)}
     if isinstance(value, list):

@@ -117,9 +117,13 @@ class Stream:
     wanted: Callable[[Held], bool]
     position: int = 0
     silent_until: float = 0.0
+    silent_since: float = 0.0
+
+    def silence(self, now: float, seconds: float) -> None:
+        self.silent_since, self.silent_until = now, now + seconds
 
     def fork(self) -> "Stream":
-        return Stream(self.kind, self.resource, self.wanted, self.position, self.silent_until)
+        return copy.copy(self)
 
 
 class Observer:
@@ -163,8 +167,11 @@ class Replica:
         self.engine = Engine(served, self.store, self.queue, Observer(world, name), world.clock)
         self.streams = {kind: Stream(kind, resource, _selected(kind)) for kind, resource in self.resources.items()}
         self._sort_streams()
+        self._say_when_heard()
         self.talking: dict[int, tuple[Item, Conversation, Request]] = {}
         """Conversations whose last request is on its way, by number."""
+        self.landed: dict[Item, float] = {}
+        """When the last look at an object ended."""
         self.restarts_at = math.inf
         self.restart_delay = 0.0
         """For how long it stays down when it crashes."""
@@ -180,6 +187,15 @@ class Replica:
         for stream in self.streams.values():
             self.by_resource.setdefault(stream.resource, []).append(stream)
 
+    def _say_when_heard(self) -> None:
+        """Bookmarks tell of a quiet source that it lives."""
+        for kind, stream in self.streams.items():
+            self.store.source(kind, lambda stream=stream: self._heard_at(stream))  # type: ignore[misc]
+
+    def _heard_at(self, stream: Stream) -> float:
+        deaf = self.world.now < max(stream.silent_until, self.cut_until)
+        return stream.silent_since if deaf else self.world.now
+
     def fork(self, world: "World") -> "Replica":
         """A process in the same state. Conversations cannot be forked: there must be none."""
         assert not self.talking
@@ -193,6 +209,7 @@ class Replica:
         twin.engine._refused = {item: dict(known) for item, known in self.engine._refused.items()}
         twin.streams = {kind: stream.fork() for kind, stream in self.streams.items()}
         twin._sort_streams()
+        twin._say_when_heard()
         twin.restarts_at = self.restarts_at
         return twin
 
@@ -297,7 +314,8 @@ class Replica:
         due = self.queue.next_due()
         item = self.queue.pop(self.world.now)
         if item is not None and due is not None:
-            self.world.look(self, item, self.world.now - due)
+            # It could not be looked at while it was being looked at.
+            self.world.look(self, item, self.world.now - max(due, self.landed.get(item, due)))
             self._advance(item, self.engine.reconcile(item), None)
 
     def _advance(self, item: Item, conversation: Conversation, answer: bytes | ApiError | None) -> None:
@@ -330,6 +348,7 @@ class Replica:
         except StopIteration as stop:
             outcome: Outcome = stop.value
             land(self.queue, item, outcome, self.world.now)
+            self.landed[item] = self.world.now
         except NotLeading:
             conversation.close()
             self.queue.done(item, self.world.now, after=0.0)

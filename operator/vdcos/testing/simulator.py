@@ -376,7 +376,8 @@ class World:
             if replica.remaining() > 0:
                 self.note(f"!!! {replica.name} is cut off for {seconds} s")
                 replica.cut_until = self.now + seconds
-                for kind in replica.streams:
+                for kind, stream in replica.streams.items():
+                    stream.silence(self.now, seconds)
                     self.at(seconds, Relist(replica.name, kind))
 
     def serve_lease(self, replica: Replica, call: LeaseCall) -> bytes:
