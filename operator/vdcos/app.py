@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from vdcos import __version__
 from vdcos.core.plan import Instant
@@ -24,7 +25,8 @@ from vdcos.runtime.lease import Elector
 from vdcos.runtime.metrics import Metrics
 from vdcos.runtime.observers import Everyone, Log
 from vdcos.runtime.port import Port
-from vdcos.runtime.providers import discover_networks
+from vdcos.runtime.providers.discovery import discover_networks, discover_power_switches
+from vdcos.runtime.providers.fencing import power_switches, secrets_of
 from vdcos.runtime.queue import Queue
 from vdcos.runtime.reflector import Reflector
 from vdcos.runtime.shell import MOST_SECONDS, Shell
@@ -37,7 +39,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How to run. ``probe`` is where kopf serves the liveness probe; empty for not at all."""
+    """How to run. ``probe`` is where kopf serves the liveness probe; empty for not at all.
+
+    ``fence_agents`` is the folder of the fence agents that may be run; None for none.
+    """
 
     origin: Origin
     namespace: str = "vdcos-system"
@@ -46,6 +51,7 @@ class Settings:
     listen: str = "127.0.0.1:8080"
     probe: str = ""
     identity: str = ""
+    fence_agents: Path | None = None
 
 
 def clock() -> Instant:
@@ -82,9 +88,12 @@ async def _run(settings: Settings) -> None:
     events = Events({service.name: service.resource for service in served}, me, metrics.event)
     elector = Elector(settings.namespace, settings.lease, me)
     remaining: Callable[[], float] = (lambda: MOST_SECONDS) if settings.standalone else elector.remaining
-    asks = Asks({}, remaining, metrics, lambda: shell.wake())
-    engine = Engine(served, store, queue, Everyone(metrics, Log(), events), clock, asks)
     async with Port.open(settings.origin, metrics.failed) as port:
+        switches = power_switches(
+            discover_power_switches(), secrets_of(port, settings.namespace), settings.fence_agents
+        )
+        asks = Asks(switches, remaining, metrics, lambda: shell.wake())
+        engine = Engine(served, store, queue, Everyone(metrics, Log(), events), clock, asks)
         # What was imported is never garbage: without its 70,000 objects a full collection takes no 75 ms of the loop.
         gc.collect()
         gc.freeze()

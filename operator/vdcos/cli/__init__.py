@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from vdcos import __version__
 
@@ -89,6 +90,13 @@ def parser() -> argparse.ArgumentParser:
     )
     served.add_argument(
         "--probe", metavar="HOST:PORT", default="", help="/healthz for a kubelet's liveness probe, by kopf"
+    )
+    outside = run.add_argument_group("what is outside the cluster")
+    outside.add_argument(
+        "--fence-agents",
+        metavar="FOLDER",
+        type=Path,
+        help="fence agents that may be run, such as /usr/sbin (default: none)",
     )
     said = run.add_argument_group("logs")
     said.add_argument("--log-format", choices=("json", "text"), default="json", help="(default: %(default)s)")
@@ -194,6 +202,7 @@ def _run(chosen: argparse.Namespace) -> int:
             standalone=chosen.standalone,
             listen=chosen.listen,
             probe=chosen.probe,
+            fence_agents=chosen.fence_agents,
         )
         asyncio.run(app.run(settings))
     except (NoCluster, OSError) as error:

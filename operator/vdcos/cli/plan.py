@@ -18,7 +18,7 @@ from vdcos.runtime.credentials import NoCluster, Origin
 from vdcos.runtime.logs import qualified
 from vdcos.runtime.metrics import Metrics
 from vdcos.runtime.port import Port
-from vdcos.runtime.providers import discover_networks
+from vdcos.runtime.providers.discovery import discover_networks
 from vdcos.runtime.reflector import Reflector
 from vdcos.runtime.rehearsal import Rehearsal, Report, Unfit
 from vdcos.runtime.requests import ApiError

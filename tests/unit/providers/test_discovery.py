@@ -10,8 +10,9 @@ from vdcos import api
 from vdcos.core.foreign.multus import NetworkAttachmentDefinition
 from vdcos.core.objects import Key
 from vdcos.providers import networks
+from vdcos.providers.fencing import contract as fencing
 from vdcos.providers.networks import Problem
-from vdcos.runtime.providers import discover_networks
+from vdcos.runtime.providers.discovery import discover_networks, discover_power_switches
 from vdcos.services.network import NetworkService
 from vdcos.testing import builders
 from vdcos.testing.world import World
@@ -53,12 +54,12 @@ def test_the_example_switch_is_installed_found_and_used(installed: Path, monkeyp
     assert not world.has(NetworkAttachmentDefinition, Key("a", "blue"))
 
 
-def distribution(site: Path, name: str, entry: str, module: str = "") -> None:
+def distribution(site: Path, name: str, entry: str, module: str = "", group: str = networks.ENTRY_POINTS) -> None:
     """The traces that an installed distribution leaves."""
     info = site / f"{name}-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[{networks.ENTRY_POINTS}]\n{entry}\n")
+    (info / "entry_points.txt").write_text(f"[{group}]\n{entry}\n")
     if module:
         (site / f"{name}.py").write_text(module)
 
@@ -75,7 +76,7 @@ OBJECT = f"{WIRE}class Switch:\n  contract = 1\n  def wire(self, request): retur
         ("no such module", [("one", "acme = one:Switch", "")], "one 1.0 cannot be loaded (ModuleNotFoundError"),
         ("no such name", [("one", "acme = one:Switch", "x = 1")], "one 1.0 cannot be loaded (AttributeError"),
         ("fails at import", [("one", "acme = one:x", "1 / 0")], "one 1.0 cannot be loaded (ZeroDivisionError"),
-        ("not a provider", [("one", "acme = one:x", "x = 7")], "one:x of one 1.0 has no method wire(request)"),
+        ("not a provider", [("one", "acme = one:x", "x = 7")], "one:x of one 1.0 has no method wire"),
         (
             "twice",
             [("one", "acme = one:Switch", OBJECT), ("two", "acme = two:Switch", OBJECT)],
@@ -99,6 +100,28 @@ def test_discovery(
     else:
         assert isinstance(answer, Problem)
         assert why in answer.message
+
+
+STRIP = """
+from vdcos.providers.fencing.contract import Power
+class Strip:
+    contract = 1
+    async def power(self, target): return Power.OFF
+    async def power_off(self, target): pass
+"""
+TARGET = fencing.Target("host-1", {})
+
+
+async def test_power_switches_are_found_the_same_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    distribution(tmp_path, "strip", "acme = strip:Strip", STRIP, fencing.ENTRY_POINTS)
+    distribution(tmp_path, "half", "half = half:x", "class x:\n  power = print", fencing.ENTRY_POINTS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = discover_power_switches()
+    assert await found["acme"].power(TARGET) is fencing.Power.OFF
+    for call in (found["half"].power, found["half"].power_off):
+        with pytest.raises(fencing.Failed, match="has no method power_off"):
+            await call(TARGET)
+    assert "acme" not in discover_networks()
 
 
 def test_the_documentation_shows_the_switch_that_is_tested() -> None:

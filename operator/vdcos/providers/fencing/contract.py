@@ -63,3 +63,17 @@ class PowerSwitch(Protocol):
         Returns when the switch has accepted it, and need not wait until it is done. Never repeats by itself what may
         have been done. Raises Failed.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """Stands in for a provider that is installed but cannot be loaded; ``why`` says so whenever it is asked."""
+
+    why: str
+    contract: int = CONTRACT
+
+    async def power(self, target: Target) -> Power:
+        raise Failed(self.why)
+
+    async def power_off(self, target: Target) -> None:
+        raise Failed(self.why)

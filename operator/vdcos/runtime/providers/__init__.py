@@ -1,0 +1,1 @@
+"""What providers do to the world, and third parties' providers found."""

@@ -1,0 +1,92 @@
+"""IPMI against pyghmi's own simulated BMC, in a process of its own."""
+
+import asyncio
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from subprocess import DEVNULL, Popen
+
+import pytest
+
+from vdcos.providers.fencing.contract import Failed, Power, Target
+from vdcos.runtime.providers.ipmi import Ipmi
+
+BMC = """
+import pathlib, sys
+from pyghmi.ipmi.bmc import Bmc
+from pyghmi.ipmi.private.serversession import ServerSession
+
+agree = ServerSession.create_open_session_response
+
+def answer(self, request):
+    # It can do cipher suite 3 only (HMAC-SHA1), and fails to refuse what clients offer first (HMAC-SHA256).
+    return agree(self, request) if request[12] == 1 else bytes([request[0], 0x11, 0, 0]) + bytes(request[4:8])
+
+ServerSession.create_open_session_response = answer
+
+class Host(Bmc):
+    state = pathlib.Path(sys.argv[2])
+    def get_power_state(self):
+        return self.state.read_text()
+    def power_off(self):
+        self.state.write_text("off")
+    def power_on(self):
+        self.state.write_text("on")
+
+Host({"admin": "hunter2"}, port=int(sys.argv[1])).listen()
+"""
+
+
+@pytest.fixture
+def port(tmp_path: Path) -> Iterator[int]:
+    (tmp_path / "power").write_text("on")
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+        probe.bind(("::", 0))
+        free = int(probe.getsockname()[1])
+    process = Popen([sys.executable, "-c", BMC, str(free), str(tmp_path / "power")], stdout=DEVNULL, stderr=DEVNULL)
+    yield free
+    process.kill()
+    process.wait()
+
+
+def target(port: int, password: str = "hunter2", seconds: float = 20.0) -> Target:
+    parameters = {"address": "127.0.0.1", "port": port, "credentials": "bmc"}
+    return Target("host-1", parameters, {"username": "admin", "password": password}, seconds)
+
+
+async def power(port: int) -> Power:
+    """As soon as the BMC listens."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            return await Ipmi().power(target(port))
+        except Failed:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.2)
+
+
+async def test_it_reads_the_power_and_takes_it_away(port: int, tmp_path: Path) -> None:
+    assert await power(port) is Power.ON
+    await Ipmi().power_off(target(port))
+    assert (tmp_path / "power").read_text() == "off"
+    assert await power(port) is Power.OFF
+    await Ipmi().power_off(target(port))
+    with pytest.raises(Failed, match="IPMI to") as error:
+        await Ipmi().power(target(port, "wrong-password"))
+    assert "wrong-password" not in str(error.value)
+
+
+async def test_who_does_not_answer_meets_a_hard_deadline() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        began = time.monotonic()
+        with pytest.raises(TimeoutError):
+            await Ipmi().power_off(target(silent.getsockname()[1], seconds=1.5))
+        assert time.monotonic() - began < 15
+
+
+async def test_credentials_are_needed() -> None:
+    with pytest.raises(Failed, match="Secret bmc has no password"):
+        await Ipmi().power(target(623, ""))

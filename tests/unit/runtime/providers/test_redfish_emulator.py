@@ -1,0 +1,117 @@
+"""The Redfish client against OpenStack's emulator of BMCs, with OpenStack's client as a second opinion."""
+
+import asyncio
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from subprocess import Popen
+
+import bcrypt
+import pytest
+import sushy
+
+from devcluster import pki
+from vdcos.providers.fencing.contract import Failed, Power, Target
+from vdcos.runtime.providers.redfish import Redfish
+
+UUIDS = ("00000000-0000-4000-9000-000000000001", "00000000-0000-4000-9000-000000000002")
+CONFIG = """
+SUSHY_EMULATOR_FAKE_DRIVER = True
+SUSHY_EMULATOR_LISTEN_IP = "127.0.0.1"
+SUSHY_EMULATOR_LISTEN_PORT = {port}
+SUSHY_EMULATOR_SSL_CERT = "{cert}"
+SUSHY_EMULATOR_SSL_KEY = "{key}"
+SUSHY_EMULATOR_AUTH_FILE = "{users}"
+SUSHY_EMULATOR_STATE_DIR = "{state}"
+SUSHY_EMULATOR_FAKE_SYSTEMS = [
+    {{"uuid": uuid, "name": name, "power_state": "On", "nics": []}} for uuid, name in {systems!r}
+]
+"""
+SECONDS = 60.0
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> pki.Pki:
+    return pki.ensure(tmp_path_factory.mktemp("pki"))
+
+
+@pytest.fixture(scope="module")
+def address(keys: pki.Pki, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("emulator")
+    users = folder / "users"
+    users.write_text(f"admin:{bcrypt.hashpw(b'hunter2', bcrypt.gensalt(4)).decode()}\n")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    (folder / "state").mkdir()
+    config = folder / "emulator.conf"
+    config.write_text(
+        CONFIG.format(
+            port=port,
+            cert=keys.cert("virt-handler"),
+            key=keys.key("virt-handler"),
+            users=users,
+            state=folder / "state",
+            systems=list(zip(UUIDS, ("one", "two"), strict=True)),
+        )
+    )
+    with (folder / "log").open("wb") as log:
+        process = Popen([Path(sys.executable).parent / "sushy-emulator", "--config", config], stdout=log, stderr=log)
+    deadline = time.monotonic() + SECONDS
+    while True:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                break
+        assert process.poll() is None, (folder / "log").read_text()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    yield f"https://127.0.0.1:{port}"
+    process.kill()
+    process.wait()
+
+
+def target(address: str, keys: pki.Pki, system: int = 0, password: str = "hunter2") -> Target:
+    parameters = {"address": address, "system": f"/redfish/v1/Systems/{UUIDS[system]}", "credentials": "bmc"}
+    secret = {"username": "admin", "password": password, "ca.crt": keys.ca.read_text()}
+    return Target("host-1", parameters, secret, 20.0)
+
+
+async def until(wanted: Power, at: Target) -> None:
+    """The emulator takes its time: up to eleven seconds, and it acts when somebody looks."""
+    deadline = time.monotonic() + SECONDS
+    while await Redfish().power(at) is not wanted:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.3)
+
+
+async def test_off_and_on_again_and_another_client_sees_the_same(address: str, keys: pki.Pki) -> None:
+    def second_opinion() -> str:
+        client = sushy.Sushy(
+            f"{address}/redfish/v1", username="admin", password="hunter2", verify=str(keys.ca), server_side_retries=1
+        )
+        return str(client.get_system(f"/redfish/v1/Systems/{UUIDS[0]}").power_state)
+
+    here = target(address, keys)
+    assert await Redfish().power(here) is Power.ON
+    await Redfish().power_off(here)
+    await until(Power.OFF, here)
+    assert "OFF" in (await asyncio.to_thread(second_opinion)).upper()
+    assert await Redfish().power(target(address, keys, 1)) is Power.ON, "the other host was left alone"
+    await Redfish().power_off(here)
+    await Redfish().power_on(here)
+    await until(Power.ON, here)
+    assert "ON" in (await asyncio.to_thread(second_opinion)).upper()
+
+
+async def test_wrong_credentials_and_unknown_systems_are_told(address: str, keys: pki.Pki) -> None:
+    with pytest.raises(Failed, match="does not accept the credentials"):
+        await Redfish().power_off(target(address, keys, password="wrong"))
+    here = target(address, keys)
+    unknown = Target(here.host, {**here.parameters, "system": "/redfish/v1/Systems/none"}, here.secret, 20.0)
+    with pytest.raises(Failed, match=r"bmc\.redfish\.system"):
+        await Redfish().power_off(unknown)
+    several = Target(here.host, {**here.parameters, "system": None}, here.secret, 20.0)
+    with pytest.raises(Failed, match="has 2 systems"):
+        await Redfish().power_off(several)
