@@ -8,6 +8,9 @@ import msgspec
 
 T = TypeVar("T")
 
+MARKS = ("vdcos.dev/", "app.kubernetes.io/managed-by")
+"""How the labels and annotations begin that say whose an object is."""
+
 
 @dataclass(frozen=True, slots=True)
 class Resource:
@@ -87,6 +90,16 @@ class Meta(msgspec.Struct, frozen=True, rename="camel"):
         """Whether the object with this uid is the controlling owner."""
         return any(ref.controller and ref.uid == uid for ref in self.owner_references)
 
+    def only(self, prefixes: tuple[str, ...]) -> "Meta":
+        """With the labels and annotations that begin so. No annotations and none that are kept stay different."""
+        return msgspec.structs.replace(
+            self, labels=_starting(self.labels, prefixes), annotations=_starting(self.annotations, prefixes)
+        )
+
+
+def _starting(texts: dict[str, str] | None, prefixes: tuple[str, ...]) -> dict[str, str] | None:
+    return None if texts is None else {name: text for name, text in texts.items() if name.startswith(prefixes)}
+
 
 class Object(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     """A foreign object. A subclass names its resource and holds just the fields that plans read.
@@ -97,7 +110,12 @@ class Object(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     resource: ClassVar[Resource]
     label_selector: ClassVar[str] = ""
     field_selector: ClassVar[str] = ""
+    marks: ClassVar[tuple[str, ...]] = MARKS
+    """How the labels and annotations begin that plans read; others are not kept."""
     metadata: Meta
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "metadata", self.metadata.only(self.marks))
 
 
 class Own(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
@@ -105,6 +123,9 @@ class Own(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
 
     metadata: Meta
     raw: bytes
+
+
+Stored = Object | Own
 
 
 @dataclass(frozen=True, slots=True)

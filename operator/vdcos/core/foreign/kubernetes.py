@@ -11,6 +11,7 @@ class Namespace(Object, frozen=True):
     """Tenancy is decided by a namespace's name, labels and annotations."""
 
     resource: ClassVar[Resource] = Resource("", "v1", "namespaces", "Namespace", namespaced=False)
+    marks: ClassVar[tuple[str, ...]] = ("",)
 
 
 class Storage(msgspec.Struct, frozen=True):
@@ -23,11 +24,8 @@ class ClaimResources(msgspec.Struct, frozen=True):
     requests: Storage = Storage()
 
 
-class ClaimSpec(msgspec.Struct, frozen=True, rename="camel"):
+class ClaimSpec(msgspec.Struct, frozen=True):
     resources: ClaimResources = ClaimResources()
-    storage_class_name: str = ""
-    volume_mode: str = "Filesystem"
-    access_modes: tuple[str, ...] = ()
 
 
 class ClaimCondition(msgspec.Struct, frozen=True):
@@ -54,7 +52,6 @@ class StorageClass(Object, frozen=True, rename="camel"):
     resource: ClassVar[Resource] = Resource("storage.k8s.io", "v1", "storageclasses", "StorageClass", namespaced=False)
     provisioner: str = ""
     allow_volume_expansion: bool = False
-    volume_binding_mode: str = "Immediate"
 
 
 class InvolvedObject(msgspec.Struct, frozen=True):

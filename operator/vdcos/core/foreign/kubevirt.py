@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import msgspec
 
-from vdcos.core.objects import Object, Resource
+from vdcos.core.objects import MARKS, Object, Resource
 
 
 class Condition(msgspec.Struct, frozen=True, rename="camel"):
@@ -21,12 +21,19 @@ def condition(conditions: tuple[Condition, ...], kind: str) -> Condition:
     return next((c for c in conditions if c.type == kind), Condition(kind))
 
 
+def _keep(status: "VirtualMachineStatus | InstanceStatus", kinds: frozenset[str]) -> None:
+    """Forget the conditions that no plan reads; KubeVirt's VMs repeat all those of their instance, for example."""
+    kept = tuple(condition for condition in status.conditions if condition.type in kinds)
+    msgspec.structs.force_setattr(status, "conditions", kept)
+
+
 class _Specified(Object, frozen=True):
     """An object whose spec is kept as JSON, because it is compared as a whole and only now and then."""
 
     spec: msgspec.Raw = msgspec.Raw(b"{}")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         # A Raw is a window on the whole message: without the copy, that would stay in memory (managedFields and all).
         msgspec.structs.force_setattr(self, "spec", self.spec.copy())
 
@@ -46,12 +53,17 @@ class VirtualMachineStatus(msgspec.Struct, frozen=True, rename="camel"):
     until the VM runs for the first time), and the last generation while the VM ran (``desiredGeneration``)."""
 
     created: bool = False
-    printable_status: str = ""
     run_strategy: str = ""
     desired_generation: int = 0
     conditions: tuple[Condition, ...] = ()
     state_change_requests: tuple[StateChangeRequest, ...] = ()
     start_failure: StartFailure | None = None
+
+    def __post_init__(self) -> None:
+        _keep(self, _OF_VM)
+
+
+_OF_VM = frozenset({"RestartRequired", "Failure"})
 
 
 class VirtualMachine(_Specified, frozen=True):
@@ -76,24 +88,9 @@ class GuestOs(msgspec.Struct, frozen=True, rename="camel"):
     pretty_name: str = ""
 
 
-class Memory(msgspec.Struct, frozen=True, rename="camel"):
-    guest_at_boot: str = ""
-    guest_current: str = ""
-
-
-class CpuTopology(msgspec.Struct, frozen=True):
-    sockets: int = 0
-
-
-class HotplugVolume(msgspec.Struct, frozen=True, rename="camel"):
-    attach_pod_name: str = ""
-
-
-class VolumeStatus(msgspec.Struct, frozen=True, rename="camel"):
+class VolumeStatus(msgspec.Struct, frozen=True):
     name: str
     phase: str = ""
-    message: str = ""
-    hotplug_volume: HotplugVolume | None = None
 
 
 class MigrationState(msgspec.Struct, frozen=True, rename="camel"):
@@ -114,15 +111,36 @@ class InstanceStatus(msgspec.Struct, frozen=True, rename="camel"):
     volume_status: tuple[VolumeStatus, ...] = ()
     guest_os_info: GuestOs = msgspec.field(name="guestOSInfo", default=GuestOs())
     active_pods: dict[str, str] = {}
-    memory: Memory = Memory()
-    current_cpu_topology: CpuTopology = msgspec.field(name="currentCPUTopology", default=CpuTopology())
     migration_state: MigrationState | None = None
+
+    def __post_init__(self) -> None:
+        _keep(self, _OF_INSTANCE)
+
+
+_OF_INSTANCE = frozenset(
+    {
+        "AgentConnected",
+        "HotMemoryChange",
+        "HotVCPUChange",
+        "LiveMigratable",
+        "MigrationRequired",
+        "Paused",
+        "PodScheduled",
+        "Ready",
+        "Synchronized",
+    }
+)
+
+
+GENERATION = "kubevirt.io/vm-generation"
+"""Annotation of an instance: the generation of its VM whose template it was made from."""
 
 
 class VirtualMachineInstance(_Specified, frozen=True):
     """A VM that runs, or is about to, or has just stopped."""
 
     resource: ClassVar[Resource] = Resource("kubevirt.io", "v1", "virtualmachineinstances", "VirtualMachineInstance")
+    marks: ClassVar[tuple[str, ...]] = (*MARKS, GENERATION)
     status: InstanceStatus = InstanceStatus()
 
 

@@ -18,6 +18,7 @@ class NetworkAttachmentDefinition(Object, frozen=True):
     resource: ClassVar[Resource] = Resource(
         "k8s.cni.cncf.io", "v1", "network-attachment-definitions", "NetworkAttachmentDefinition"
     )
+    marks: ClassVar[tuple[str, ...]] = ("",)
     spec: NetworkAttachmentDefinitionSpec = NetworkAttachmentDefinitionSpec()
 
 

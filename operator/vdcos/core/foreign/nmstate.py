@@ -30,5 +30,6 @@ class NodeNetworkConfigurationPolicy(Object, frozen=True):
         "NodeNetworkConfigurationPolicy",
         namespaced=False,
     )
+    marks: ClassVar[tuple[str, ...]] = ("",)
     spec: dict[str, Any] = msgspec.field(default_factory=dict)
     status: PolicyStatus = PolicyStatus()

@@ -88,7 +88,7 @@ def grow(disk: words.Disk, claim: PersistentVolumeClaim, target: int, unseen_by:
     operations: list[Mapping[str, Any]] = [
         {"op": "replace", "path": "/spec/resources/requests/storage", "value": request}
     ]
-    if not known:
+    if known is None:
         operations += _absent("/metadata/annotations", {})
     operations += [
         {"op": "add", "path": f"/metadata/annotations/{mark.replace('/', '~1')}", "value": value}

@@ -76,8 +76,6 @@ INSTANCETYPES: Mapping[str, type[Any]] = {
     "VirtualMachinePreference": kubevirt.Preference,
 }
 SOURCES: Mapping[str, type[Any]] = {"pvc": PersistentVolumeClaim, "snapshot": VolumeSnapshot}
-GENERATION = "kubevirt.io/vm-generation"
-"""Annotation of an instance: the generation of KubeVirt's VM that it runs."""
 DATASTORE_FULL = "DatastoreFull"
 EXPANSION_UNSUPPORTED = "ExpansionUnsupported"
 
@@ -118,7 +116,7 @@ def _running(child: kubevirt.VirtualMachine | Maybe, instance: VirtualMachineIns
     """The spec of the instance, where it may differ from the child's."""
     if not isinstance(instance, VirtualMachineInstance):
         return {}
-    if isinstance(child, kubevirt.VirtualMachine) and instance.metadata.annotation(GENERATION) == str(
+    if isinstance(child, kubevirt.VirtualMachine) and instance.metadata.annotation(kubevirt.GENERATION) == str(
         child.metadata.generation
     ):
         return {}

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from vdcos import api
-from vdcos.core import disks, kinds, ownership
+from vdcos.core import disks, kinds
 from vdcos.core.foreign import kubevirt
 from vdcos.core.foreign.cdi import Cdi, DataVolume
 from vdcos.core.foreign.kubernetes import FailedMount, Namespace, PersistentVolumeClaim, StorageClass
@@ -73,30 +73,28 @@ def _declared(held: Any) -> tuple[Any, ...]:
     return held.metadata.uid, held.metadata.generation, held.metadata.deletion_timestamp
 
 
-def _ours(meta: Meta) -> Meta:
-    """Metadata without what CDI and the binder note for themselves in annotations."""
-    ours = {name: value for name, value in (meta.annotations or {}).items() if name.startswith(ownership.GROUP)}
-    return msgspec.structs.replace(meta, annotations=ours, resource_version="")
+def _unversioned(meta: Meta) -> Meta:
+    return msgspec.structs.replace(meta, resource_version="")
 
 
 def _claim(held: PersistentVolumeClaim) -> Any:
-    return msgspec.structs.replace(held, metadata=_ours(held.metadata))
+    return msgspec.structs.replace(held, metadata=_unversioned(held.metadata))
 
 
 def _volume(held: DataVolume) -> tuple[Any, ...]:
     """How far it is; what CDI says on the way changes many times a second and is not told."""
-    return _ours(held.metadata), held.status.phase, vm_disks.progress(held), vm_disks.trouble(held)
+    return _unversioned(held.metadata), held.status.phase, vm_disks.progress(held), vm_disks.trouble(held)
 
 
 def _child(held: kubevirt.VirtualMachine) -> Any:
     """KubeVirt's finalizers are its own business."""
-    return msgspec.structs.replace(held, metadata=msgspec.structs.replace(_ours(held.metadata), finalizers=()))
+    return msgspec.structs.replace(held, metadata=msgspec.structs.replace(_unversioned(held.metadata), finalizers=()))
 
 
 def _instance(held: VirtualMachineInstance) -> Any:
     """Instances have no status subresource: every word of their status is a generation, which nobody reads."""
-    meta = msgspec.structs.replace(_ours(held.metadata), generation=0, finalizers=())
-    return msgspec.structs.replace(held, metadata=meta), held.metadata.annotation(observe.GENERATION)
+    meta = msgspec.structs.replace(_unversioned(held.metadata), generation=0, finalizers=())
+    return msgspec.structs.replace(held, metadata=meta)
 
 
 def _exists(held: Any) -> tuple[Any, ...]:

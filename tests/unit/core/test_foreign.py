@@ -1,0 +1,47 @@
+"""What is kept of foreign objects: what plans read."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from vdcos.core import ownership
+from vdcos.core.foreign.kubernetes import Namespace, Node, PersistentVolumeClaim
+from vdcos.core.foreign.kubevirt import VirtualMachine, VirtualMachineInstance
+from vdcos.core.foreign.multus import NetworkAttachmentDefinition
+from vdcos.core.objects import Object
+
+OURS = {f"{ownership.GROUP}/vm": "web", ownership.MANAGED_BY: ownership.MANAGER}
+THEIRS = {"cpu-feature.node.kubevirt.io/avx": "true", "pv.kubernetes.io/bind-completed": "yes"}
+
+
+def decoded(kind: type[Any], **fields: Any) -> Any:
+    meta = {"name": "x", **fields.pop("metadata", {})}
+    return msgspec.json.decode(msgspec.json.encode({"metadata": meta, **fields}), type=kind)
+
+
+@pytest.mark.parametrize("kind", [VirtualMachine, VirtualMachineInstance, PersistentVolumeClaim, Node])
+def test_other_peoples_labels_and_annotations_are_not_kept(kind: type[Object]) -> None:
+    meta = decoded(kind, metadata={"labels": OURS | THEIRS, "annotations": OURS | THEIRS}).metadata
+    assert (meta.labels, meta.annotations) == (OURS, OURS)
+
+
+@pytest.mark.parametrize("kind", [Namespace, NetworkAttachmentDefinition])
+def test_where_plans_read_what_users_choose_all_are_kept(kind: type[Object]) -> None:
+    meta = decoded(kind, metadata={"labels": THEIRS, "annotations": THEIRS}).metadata
+    assert (meta.labels, meta.annotations) == (THEIRS, THEIRS)
+
+
+def test_no_annotations_and_none_that_are_kept_differ() -> None:
+    """A JSON patch that adds the first one replaces the map, or must not."""
+    assert decoded(PersistentVolumeClaim).metadata.annotations is None
+    assert decoded(PersistentVolumeClaim, metadata={"annotations": THEIRS}).metadata.annotations == {}
+
+
+def test_conditions_that_no_plan_reads_are_not_kept() -> None:
+    conditions = [{"type": kind, "status": "True"} for kind in ("Ready", "RestartRequired", "StorageLiveMigratable")]
+    machine, instance = (
+        decoded(kind, status={"conditions": conditions}) for kind in (VirtualMachine, VirtualMachineInstance)
+    )
+    assert [c.type for c in machine.status.conditions] == ["RestartRequired"]
+    assert [c.type for c in instance.status.conditions] == ["Ready"]
