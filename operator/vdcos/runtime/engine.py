@@ -10,13 +10,13 @@ import msgspec
 from vdcos import api
 from vdcos.core import conditions, ownership
 from vdcos.core.conditions import Condition
-from vdcos.core.objects import Key, Meta, Object, Own, Resource
+from vdcos.core.objects import Key, Meta, Object, Own, Resource, Stored
 from vdcos.core.plan import Action, Apply, Create, Delete, Instant, Patch, Plan
 from vdcos.core.service import Service, Watch
 from vdcos.runtime.answers import NOBODY, Answers, Asker
 from vdcos.runtime.queue import Item, Queue
 from vdcos.runtime.requests import APPLY, JSON, JSON_PATCH, MERGE_PATCH, ApiError, Request, Verb
-from vdcos.runtime.store import Store, Stored, View, same
+from vdcos.runtime.store import Store, View, same
 
 Clock = Callable[[], Instant]
 Conversation = Generator[Request, bytes, "Outcome"]

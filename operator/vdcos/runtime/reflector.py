@@ -11,11 +11,11 @@ from typing import Any, Protocol
 
 import msgspec
 
-from vdcos.core.objects import Key, Object, Resource
+from vdcos.core.objects import Key, Object, Resource, Stored
 from vdcos.runtime.logs import qualified
 from vdcos.runtime.port import Port, error_of
 from vdcos.runtime.requests import ApiError
-from vdcos.runtime.store import Store, Stored
+from vdcos.runtime.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -139,17 +139,23 @@ class Reflector:
             self._unavailable(error)
 
     async def _list(self) -> str:
-        """One complete list into the store. Returns the version to watch from. Raises ApiError and MsgspecError."""
-        listed: list[Stored] = []
+        """One complete list into the store, a page at a time: never is all of a kind there twice.
+
+        Returns the version to watch from. Raises ApiError and MsgspecError.
+        """
+        present: set[Key] = set()
         version = ""
         async with contextlib.aclosing(self._port.pages(self.resource.path(), self._query)) as pages:
             async for page in pages:
                 self._heard = time.monotonic()
                 version = page.metadata.resource_version
-                listed += filter(None, map(self._read, page.items or ()))
+                for raw in page.items or ():
+                    if (heard := self._read(raw)) is not None:
+                        self._store.put(self.kind, heard)
+                        present.add(heard.metadata.key)
         self.unavailable = self._reason = ""
         self._refused_since = None
-        self._store.replace(self.kind, listed, version)
+        self._store.listed(self.kind, present, version)
         self._changed()
         return version
 

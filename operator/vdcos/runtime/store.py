@@ -1,25 +1,29 @@
 """The store: what the sources have told us, what we have just written, and indexes over both."""
 
+import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
 
 from vdcos import api
-from vdcos.core.objects import Index, Key, Meta, Object, Own, Total, Unreadable
+from vdcos.core.objects import Index, Key, Meta, Object, Own, Stored, Total, Unreadable
 from vdcos.core.plan import Answer
 from vdcos.core.service import Service
 from vdcos.core.snapshot import UndeclaredRead
 from vdcos.runtime.answers import Answers
+from vdcos.runtime.packing import Packed
 from vdcos.runtime.queue import Item
 
 T = TypeVar("T")
-Stored = Object | Own
 Listener = Callable[[type[Any], Stored | None, Stored | None], None]
 
 # How many deletions per kind are remembered, so that the late answer to a write cannot bring a deleted object back.
 TOMBSTONES = 4096
+
+# Up to so many keys under one word of an index a tuple is smaller than a dictionary, and as fast.
+FEW = 4
 
 
 class _OwnHeader(msgspec.Struct, frozen=True):
@@ -52,10 +56,15 @@ def decoder(kind: type[Any]) -> Callable[[bytes], Stored]:
 
 
 def _own(raw: bytes) -> Own:
-    """Without managedFields, which nobody reads and which are often half of an object."""
+    """Without managedFields and annotations, which nobody reads and which are often half of an object each."""
     whole = _decode_whole(raw)
-    whole.metadata.pop("managedFields", None)
-    return Own(metadata=_decode_header(raw).metadata, raw=msgspec.json.encode(whole))
+    for unread in ("managedFields", "annotations"):
+        whole.metadata.pop(unread, None)
+    return _unpacked(msgspec.json.encode(whole))
+
+
+def _unpacked(raw: bytes) -> Own:
+    return Own(metadata=_decode_header(raw).metadata.only(()), raw=raw)
 
 
 def version(resource_version: str) -> int:
@@ -73,39 +82,56 @@ def same(old: Stored, new: Stored) -> bool:
 
 
 class _Indexed:
-    """One index: keys and totals per value, and what each key was entered with."""
+    """One index: keys and totals per value, and what each key was entered with. Most values have one or two keys."""
 
     def __init__(self, index: Index[Any]) -> None:
         self.index = index
-        self.keys: dict[str, dict[Key, None]] = {}
+        self.keys: dict[str, tuple[Key, ...] | dict[Key, None]] = {}
         self.amounts: dict[str, int] = {}
-        self._entered: dict[Key, tuple[frozenset[str], int]] = {}
+        self._entered: dict[Key, tuple[int, tuple[str, ...]]] = {}
 
     def replace(self, key: Key, new: Stored | None) -> None:
-        values, amount = self._entered.pop(key, (frozenset(), 0))
+        amount, values = self._entered.pop(key, (0, ()))
         for value in values:
-            self.amounts[value] -= amount
-            self.keys[value].pop(key)
-            if not self.keys[value]:
-                del self.keys[value], self.amounts[value]
+            self._leave(value, key, amount)
         if new is None:
             return
-        values, amount = self._read(new)
+        amount, values = self._read(new)
         if values:
-            self._entered[key] = values, amount
+            self._entered[key] = amount, values
         for value in values:
-            self.keys.setdefault(value, {})[key] = None
-            self.amounts[value] = self.amounts.get(value, 0) + amount
+            self._enter(value, key, amount)
 
-    def entry(self, key: Key) -> tuple[frozenset[str], int] | None:
+    def entry(self, key: Key) -> tuple[int, tuple[str, ...]] | None:
         return self._entered.get(key)
 
-    def _read(self, new: Stored) -> tuple[frozenset[str], int]:
+    def _enter(self, value: str, key: Key, amount: int) -> None:
+        known = self.keys.get(value, ())
+        if isinstance(known, dict):
+            known[key] = None
+        elif len(known) < FEW:
+            self.keys[value] = (*known, key)
+        else:
+            self.keys[value] = dict.fromkeys((*known, key))
+        self.amounts[value] = self.amounts.get(value, 0) + amount
+
+    def _leave(self, value: str, key: Key, amount: int) -> None:
+        known = self.keys[value]
+        if isinstance(known, dict):
+            del known[key]
+        else:
+            known = self.keys[value] = tuple(other for other in known if other != key)
+        self.amounts[value] -= amount
+        if not known:
+            del self.keys[value], self.amounts[value]
+
+    def _read(self, new: Stored) -> tuple[int, tuple[str, ...]]:
         try:
-            return frozenset(self.index.keys(new)), self.index.amount(new)
+            # Interned, because most words ("Datastore//gold") come again with every object.
+            return self.index.amount(new), tuple(map(sys.intern, dict.fromkeys(self.index.keys(new))))
         except (msgspec.MsgspecError, ValueError):
             # Stored under a laxer schema. Its own service calls it Stalled; here it must not stop its whole kind.
-            return frozenset(), 0
+            return 0, ()
 
 
 class _Shelf:
@@ -114,7 +140,7 @@ class _Shelf:
     def __init__(self, kind: type[Any], indexes: list[_Indexed]) -> None:
         self.kind = kind
         self.decode = decoder(kind)
-        self.objects: dict[Key, Stored] = {}
+        self.objects: MutableMapping[Key, Stored] = Packed(self.decode if issubclass(kind, Object) else _unpacked)
         self.assumed: dict[Key, Stored] = {}
         self.removed: dict[Key, int] = {}
         self.indexes = indexes
@@ -209,14 +235,18 @@ class Store:
         self._tell(kind, known, None)
 
     def replace(self, kind: type[Any], listed: Iterable[Stored], resource_version: str) -> None:
-        """A complete list was heard, taken at this version. What it lacks was deleted unseen, unless it is newer."""
-        shelf = self._shelves[kind]
-        appeared = shelf.why is not None
-        shelf.why, shelf.synced = None, True
+        """A complete list was heard, taken at this version."""
         present = set()
         for heard in listed:
             present.add(heard.metadata.key)
             self.put(kind, heard)
+        self.listed(kind, present, resource_version)
+
+    def listed(self, kind: type[Any], present: Collection[Key], resource_version: str) -> None:
+        """A complete list, taken at this version, was put. What it lacks was deleted unseen, unless it is newer."""
+        shelf = self._shelves[kind]
+        appeared = shelf.why is not None
+        shelf.why, shelf.synced = None, True
         for key in [key for key in shelf.objects if key not in present]:
             self.remove(kind, key, resource_version)
         if appeared:

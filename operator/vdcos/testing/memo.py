@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from vdcos import api
-from vdcos.core.objects import Index, Key, Own, Total, Unreadable
+from vdcos.core.objects import Index, Key, Own, Stored, Total, Unreadable
 from vdcos.core.plan import Answer, Instant, Plan
 from vdcos.core.service import Service
 from vdcos.core.snapshot import Snapshot
-from vdcos.runtime.store import Store, Stored, decoder
+from vdcos.runtime.store import Store, decoder
 
 T = TypeVar("T")
 
@@ -163,7 +163,12 @@ class Memo:
 
 
 class SharedStore(Store):
-    """The operator's store, with objects decoded and parsed once for all worlds."""
+    """The operator's store, with objects decoded and parsed once for all worlds, and therefore not packed."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        for shelf in self._shelves.values():
+            shelf.objects = {}
 
     def decoder(self, kind: type[Any]) -> Callable[[bytes], Stored]:
         return lambda raw: decoded(kind, raw)

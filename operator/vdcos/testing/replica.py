@@ -428,7 +428,7 @@ def _copy_store(source: Store, target: Store) -> None:
         twin.removed, twin.synced, twin.why = dict(shelf.removed), shelf.synced, shelf.why
     for index, indexed in source._indexed.items():
         copy = target._indexed[index]
-        copy.keys = {value: dict(keys) for value, keys in indexed.keys.items()}
+        copy.keys = {word: keys if isinstance(keys, tuple) else dict(keys) for word, keys in indexed.keys.items()}
         copy.amounts, copy._entered = dict(indexed.amounts), dict(indexed._entered)
     target._parsed = dict(source._parsed)
     target._changed = {kind: dict(times) for kind, times in source._changed.items()}
