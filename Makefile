@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint format gen verify unit simulation sim devcluster scale build clean
+.PHONY: help install run test lint format gen verify unit simulation sim devcluster badinput scale build clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ sim: install ## Random runs of the simulator: SECONDS=600 FIRST=0 (the first see
 
 devcluster: install ## Integration tests against a real control plane only
 	@$(BIN)/python tests/run.py devcluster
+
+badinput: install ## Thousands of generated bad objects against a real API server (two minutes)
+	@$(BIN)/python tests/run.py badinput
 
 scale: install ## 500 VMs on 20 hosts, with the figures (minutes)
 	@$(BIN)/python tests/run.py scale

@@ -18,6 +18,7 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "KUB
 ENVIRONMENT["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
 COVERED = ("core", "providers", "services")
 COVERAGE_FLOOR = 90
+ON_DEMAND = ("badinput", "scale")
 
 
 @dataclass
@@ -58,8 +59,9 @@ def checks() -> dict[str, list[list[str]]]:
         "simulation": [[*pytest, "-n", "2", "--dist", "worksteal", "tests/simulation"]],
         "devcluster": [
             [python, "-m", "devcluster", "build"],
-            [*pytest, "--timeout=600", "tests/devcluster", "-m", "not scale", *two_clusters],
+            [*pytest, "--timeout=600", "tests/devcluster", "-m", "not scale and not badinput", *two_clusters],
         ],
+        "badinput": [[python, "-m", "devcluster", "build"], [*pytest, "-s", "tests/devcluster", "-m", "badinput"]],
         "scale": [[python, "-m", "devcluster", "build"], [*pytest, "-s", "tests/devcluster", "-m", "scale"]],
     }
 
@@ -101,7 +103,7 @@ def main(wanted: list[str]) -> int:
         print(f"No such suite: {', '.join(unknown)}. There are: {', '.join(suites)}.", file=sys.stderr)
         return 2
     BUILD.mkdir(exist_ok=True)
-    results = [run(name, suites[name]) for name in wanted or [name for name in suites if name != "scale"]]
+    results = [run(name, suites[name]) for name in wanted or [name for name in suites if name not in ON_DEMAND]]
     print("\n" + "─" * 80)
     for each in results:
         state = "ok" if not each.failed else "FAILED"
