@@ -143,15 +143,15 @@ class NetworkSpec(OneOf):
     """What the network shall be. Exactly one of pod, bridge, ovs, ovn, sriov and plugin is set."""
 
     pod: PodNetwork | None = None
-    """The cluster's pod network."""
+    """The cluster's own pod network, behind NAT."""
     bridge: Bridge | None = None
-    """A Linux bridge."""
+    """A Linux bridge on the hosts."""
     ovs: Ovs | None = None
-    """An Open vSwitch bridge."""
+    """An Open vSwitch bridge on the hosts."""
     ovn: Ovn | None = None
-    """OVN-Kubernetes."""
+    """A network of OVN-Kubernetes: a physical one of the hosts, or an overlay."""
     sriov: Sriov | None = None
-    """SR-IOV."""
+    """Virtual functions of the hosts' network cards (SR-IOV), handed through to the guest."""
     plugin: Plugin | None = None
     """A third party's virtual switch."""
     uplink: Uplink | None = None

@@ -179,7 +179,7 @@ class DiskSource(OneOf):
     """What is on a new disk. Exactly one field is set."""
 
     blank: Blank | None = None
-    """Nothing."""
+    """Nothing: an empty disk."""
     image: ImageSource | None = None
     """A disk image from a container registry."""
     http: HttpSource | None = None

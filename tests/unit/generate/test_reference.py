@@ -19,7 +19,7 @@ def lines(model: type[api.VirtualMachine] | type[api.Network] | type[api.Datasto
         "| `powerState` | `PoweredOn` \\| `PoweredOff` | `PoweredOn` |  | Whether the VM shall run. |",
         "| `cpu.sockets` | integer | `1` | 1 to 512 | Sockets; these can grow while the VM runs. |",
         "| `disks[]` | list |  | at most 32, unique by name<br>no two disks may have the same bootOrder | Disks. |",
-        "| `disks[].source.blank` | object |  |  | Nothing. |",
+        "| `disks[].source.blank` | object |  |  | Nothing: an empty disk. |",
         "| `placement.affinity[].matchLabels` | map of strings |  | at most 16<br>keys must be label names such as"
         " topology.kubernetes.io/zone, values label values: letters, digits and, between them, '-', '_', '.' |"
         " The other VMs by labels of their VirtualMachine objects. |",
