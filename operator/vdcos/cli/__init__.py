@@ -42,7 +42,8 @@ examples:
   vdcos plan -f network.yaml -f vm.yaml --offline    without any cluster
   kustomize build . | vdcos plan -f - -o json
 
-exit status: 0 nothing to do, 2 something to do, 1 an error or an object that is stalled
+exit status: 0 nothing to do, 2 something to do or a status to write,
+             1 an error or an object that is stalled
 """
 
 GEN = """\
