@@ -64,7 +64,6 @@ def registry(origin: Origin, deaf: Callable[[], list[str]]) -> kopf.OperatorRegi
             connector=aiohttp.TCPConnector(limit=2, ssl=credentials.tls or True),
             headers=await credentials.headers(),
             proxy=credentials.proxy,
-            trust_env=True,
         )
         return kopf.AiohttpSession(server=credentials.server, aiohttp_session=session)
 

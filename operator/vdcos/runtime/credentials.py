@@ -4,6 +4,8 @@ import asyncio
 import os
 import pathlib
 import ssl
+import urllib.parse
+import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -42,6 +44,7 @@ class Credentials:
         self._loaded = -float("inf")
         self._lock = asyncio.Lock()
         self._configuration: Any = None
+        self._proxy: str | None = None
         self.tls: ssl.SSLContext | None = None
 
     @classmethod
@@ -63,7 +66,8 @@ class Credentials:
 
     @property
     def proxy(self) -> str | None:
-        return self._configuration.proxy or None
+        """Of the kubeconfig, else of the environment as it was when the configuration was loaded."""
+        return self._configuration.proxy or self._proxy
 
     async def headers(self) -> dict[str, str]:
         """The authorization header, with a service account's token read anew once a minute."""
@@ -78,6 +82,7 @@ class Credentials:
                 return
             self._configuration = await _read(self._origin)
             self.tls = self.tls or _tls(self._configuration)
+            self._proxy = _environments_proxy(self.server)
             self._loaded = now
 
 
@@ -99,6 +104,14 @@ async def _read(origin: Origin) -> Any:
     except Exception as error:  # the loader stumbles over a malformed file in any way it likes
         raise NoCluster(f"{origin.kubeconfig or 'the service account of this pod'} cannot be used: {error}") from error
     return configuration
+
+
+def _environments_proxy(server: str) -> str | None:
+    """What HTTPS_PROXY and NO_PROXY say about a server."""
+    url = urllib.parse.urlsplit(server)
+    if url.hostname is None or urllib.request.proxy_bypass(url.hostname):
+        return None
+    return urllib.request.getproxies().get(url.scheme)
 
 
 def _tls(configuration: Any) -> ssl.SSLContext | None:

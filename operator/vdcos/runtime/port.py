@@ -80,7 +80,9 @@ class Port:
             "Accept-Encoding": "identity",
             "User-Agent": f"vdcos/{__version__}",
         }
-        async with aiohttp.ClientSession(connector=connector, headers=headers, trust_env=True) as session:
+        # Without trust_env: for that, aiohttp would ask a thread twice per request for what the environment says, and
+        # refuse to send our token to a host that ~/.netrc names.
+        async with aiohttp.ClientSession(connector=connector, headers=headers) as session:
             yield cls(session, credentials, failed)
 
     @property

@@ -7,7 +7,7 @@ import pytest
 
 from tests.unit.runtime.fake_api import FakeApi
 from vdcos.core.objects import Key, Resource
-from vdcos.runtime.credentials import NoCluster, Origin
+from vdcos.runtime.credentials import Credentials, NoCluster, Origin
 from vdcos.runtime.port import Port, error_of
 from vdcos.runtime.requests import ApiError, Request
 
@@ -90,6 +90,35 @@ def test_the_cluster_is_what_was_asked_for_then_the_pods_then_the_environments(t
     assert Origin.find(environ=pod) == Origin()
     assert Origin.find(environ={"KUBECONFIG": str(theirs)}) == Origin(str(theirs))
     assert Origin.find(context="blue", environ=pod) == Origin(str(theirs), "blue")
+
+
+async def test_a_proxy_is_the_kubeconfigs_then_the_environments(
+    tmp_path: Path, api: FakeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://proxy.example:3128")
+    monkeypatch.setenv("no_proxy", "")
+    async with api.serving(tmp_path) as origin:
+        assert (await Credentials.load(origin)).proxy == "http://proxy.example:3128"
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        assert (await Credentials.load(origin)).proxy is None
+    assert (await Credentials.load(_with_a_proxy(origin, "http://other.example"))).proxy == "http://other.example"
+
+
+def _with_a_proxy(origin: Origin, url: str) -> Origin:
+    kubeconfig = Path(origin.kubeconfig)
+    kubeconfig.write_text(kubeconfig.read_text().replace("server:", f"proxy-url: {url}\n    server:"))
+    return origin
+
+
+async def test_a_netrc_does_not_keep_us_from_sending_our_token(
+    tmp_path: Path, api: FakeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login somebody password else\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    async with api.serving(tmp_path) as origin, Port.open(origin) as port:
+        await api.put(BOXES, "a", "ns")
+        assert await port.send(request(), 5)
 
 
 def test_a_kubeconfig_that_is_missing_is_said_to_be(tmp_path: Path) -> None:
