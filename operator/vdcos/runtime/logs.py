@@ -6,6 +6,8 @@ import sys
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
 
+import msgspec
+
 from vdcos.core.objects import Resource
 
 Format = Literal["json", "text"]
@@ -15,7 +17,7 @@ FIELDS = (
     "service",
     "object",
     "kind",
-    "condition",
+    "conditions",
     "action",
     "ask",
     "provider",
@@ -57,7 +59,7 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, default=str)
+        return msgspec.json.encode(line, enc_hook=str).decode()
 
 
 class TextFormatter(logging.Formatter):

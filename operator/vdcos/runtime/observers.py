@@ -46,7 +46,7 @@ class Everyone:
 
 
 class Log:
-    """Writes what was done and why, one line each."""
+    """Writes what was done and why, one line per write."""
 
     def acted(self, item: Item, action: Action) -> None:
         repaired = isinstance(action, Apply) and action.repairs
@@ -56,17 +56,10 @@ class Log:
         )
 
     def said(self, item: Item, owner: Meta, before: Conditions, now: Conditions) -> None:
-        for condition in transitions(before, now):
-            log.info(
-                "said",
-                extra=_about(
-                    item,
-                    condition=condition["type"],
-                    status=condition["status"],
-                    reason=condition["reason"],
-                    why=condition["message"],
-                ),
-            )
+        if changed := transitions(before, now):
+            first = changed[0]
+            told = " ".join(f"{each['type']}={each['status']}/{each['reason']}" for each in changed)
+            log.info("said", extra=_about(item, conditions=told, reason=first["reason"], why=first["message"]))
 
     def refused(self, item: Item, error: ApiError) -> None:
         level = logging.DEBUG if error.status == 409 else logging.WARNING

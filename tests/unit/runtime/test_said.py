@@ -227,12 +227,13 @@ def test_a_line_of_json_holds_object_service_and_reason(monkeypatch: pytest.Monk
     except RuntimeError as error:
         everyone.bug(ITEM, error)
     lines = [json.loads(line) for line in stream.getvalue().splitlines()]
-    assert [line["message"] for line in lines] == ["acted", "refused", "said", "said", "bug"]
+    assert [line["message"] for line in lines] == ["acted", "refused", "said", "bug"]
     assert {(line["service"], line["object"]) for line in lines} == {("boxes", "ns/a")}
     assert lines[0]["why"] == "the box is missing"
     assert (lines[1]["level"], lines[1]["status"], lines[1]["reason"]) == ("warning", 422, "Invalid")
-    assert (lines[2]["condition"], lines[2]["status"], lines[2]["reason"]) == ("Ready", "True", "ReadyIsTrue")
-    assert "RuntimeError: oops" in lines[4]["traceback"]
+    assert lines[2]["conditions"] == "Ready=True/ReadyIsTrue Power=True/PowerIsTrue"
+    assert (lines[2]["reason"], lines[2]["why"]) == ("ReadyIsTrue", "Ready words")
+    assert "RuntimeError: oops" in lines[3]["traceback"]
     assert "hunter2" not in stream.getvalue()
 
 
