@@ -1,8 +1,8 @@
 """The engine: take a key, observe, plan, act, say so once. It never touches a socket or a clock of its own."""
 
-import json
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -16,7 +16,7 @@ from vdcos.core.service import Service, Watch
 from vdcos.runtime.answers import NOBODY, Answers, Asker
 from vdcos.runtime.queue import Item, Queue
 from vdcos.runtime.requests import APPLY, JSON, JSON_PATCH, MERGE_PATCH, ApiError, Request, Verb
-from vdcos.runtime.store import Store, View, same
+from vdcos.runtime.store import Store, View, same, version
 
 Clock = Callable[[], Instant]
 Conversation = Generator[Request, bytes, "Outcome"]
@@ -83,8 +83,24 @@ class Unsettled(Exception):
     """A plan still has actions after they were carried out: a bug."""
 
 
+@dataclass(slots=True)
+class _Writing:
+    """A write under way: whose it is, and the newest version of its object that a source has told meanwhile."""
+
+    item: Item
+    newest: float = 0
+
+
 class _OwnStatus(msgspec.Struct, frozen=True):
     status: dict[str, Any] = {}
+
+
+class _Version(msgspec.Struct, frozen=True, rename="camel"):
+    resource_version: str = ""
+
+
+class _Versioned(msgspec.Struct, frozen=True):
+    metadata: _Version = _Version()
 
 
 class _StatusAsked(msgspec.Struct, frozen=True):
@@ -96,6 +112,7 @@ class _OwnAsked(msgspec.Struct, frozen=True):
 
 
 _decode_status = msgspec.json.Decoder(_OwnStatus).decode
+_decode_version = msgspec.json.Decoder(_Versioned).decode
 _decode_asked = msgspec.json.Decoder(_OwnAsked).decode
 
 
@@ -128,6 +145,7 @@ class Engine:
         self._observer = observer
         self._clock = clock
         self._speaking: Item | None = None
+        self._writing: dict[tuple[type[Any], Key], _Writing] = {}
         self._refused: dict[Item, dict[str, _Refusal]] = {}
         store.subscribe(self._wake)
 
@@ -194,7 +212,9 @@ class Engine:
         assumed: list[tuple[type[Any], Key]] = []
         first: ApiError | None = None
         try:
-            assumed += [known for action in actions if (known := self._assume(action)) is not None]
+            for action, request in zip(actions, requests, strict=True):
+                if (known := self._assume(action, request)) is not None:
+                    assumed.append(known)
             for action, request in zip(actions, requests, strict=True):
                 if first is not None and _creates(action):
                     continue
@@ -210,8 +230,8 @@ class Engine:
     def _try(
         self, item: Item, generation: int, action: Action, request: Request
     ) -> Generator[Request, bytes, ApiError | None]:
-        fingerprint = _fingerprint(request)
-        known = self._refused.get(item, {}).get(fingerprint)
+        refused = self._refused.get(item)
+        known = refused.get(_fingerprint(request)) if refused else None
         if known is not None and known.generation == generation and self._clock().mono < known.until:
             return known.error
         try:
@@ -220,7 +240,7 @@ class Engine:
             self._observer.refused(item, error)
             if _is_refusal(error):
                 refusal = _Refusal(generation, self._clock().mono + REFUSAL_STANDS, error)
-                self._refused.setdefault(item, {})[fingerprint] = refusal
+                self._refused.setdefault(item, {})[_fingerprint(request)] = refusal
             return error
         self._observer.acted(item, action)
         return None
@@ -228,7 +248,7 @@ class Engine:
     def _carry_out(self, item: Item, action: Action, request: Request) -> Generator[Request, bytes, None]:
         kind = self._kinds.get(request.resource)
         try:
-            answer = yield request
+            answer = yield from self._write(item, kind, request)
         except ApiError as error:
             if isinstance(action, Create) and error.reason == "AlreadyExists":
                 answer = yield _get(request)
@@ -245,6 +265,24 @@ class Engine:
         ):
             heard = self._store.decoder(kind)(answer)
             self._hear(item, lambda: self._store.put(kind, heard))
+
+    def _write(self, item: Item, kind: type[Any] | None, request: Request) -> Generator[Request, bytes, bytes]:
+        """Make a request. A source may tell of what it changes before the answer comes: that is no news for the writer,
+        who looks again anyway, unless it is more than the answer says, or the write failed."""
+        if kind is None or request.verb == "delete" or (kind, request.key) in self._writing:
+            return (yield request)
+        writing = self._writing[kind, request.key] = _Writing(item)
+        written = 0
+        try:
+            answer = yield request
+            written = version(_decode_version(answer).metadata.resource_version)
+            return answer
+        finally:
+            del self._writing[kind, request.key]
+            if writing.newest > written:
+                if kind is self._services[item.service].kind:
+                    self._queue.forget(item)
+                self._queue.add(item, self._clock().mono)
 
     def _tell(
         self, item: Item, service: Service[Any, Any], seen: Own, plan: Plan, failure: Condition | None
@@ -295,11 +333,10 @@ class Engine:
             "status": difference,
         }
         path = service.resource.path(item.key.namespace, item.key.name, "status")
-        answer = yield Request(
-            service.name, "status", service.resource, item.key, "PATCH", path, _json(body), MERGE_PATCH
-        )
-        heard = self._store.decoder(service.kind)(answer)
         found = self._store.entries(service.kind, item.key)
+        request = Request(service.name, "status", service.resource, item.key, "PATCH", path, _json(body), MERGE_PATCH)
+        answer = yield from self._write(item, service.kind, request)
+        heard = self._store.decoder(service.kind)(answer)
         self._hear(item, lambda: self._store.put(service.kind, heard))
         self._observer.said(item, own.metadata, before, merged)
         if self._store.entries(service.kind, item.key) != found:
@@ -373,12 +410,12 @@ class Engine:
                 }
                 return build("delete", key, "DELETE", resource.path(key.namespace, key.name), body=_json(options))
 
-    def _assume(self, action: Action) -> tuple[type[Any], Key] | None:
+    def _assume(self, action: Action, request: Request) -> tuple[type[Any], Key] | None:
         """Let a planned write count in the store, where that is a kind that somebody reads."""
         kind = self._kinds.get(action.resource)
         assumed: Stored | None = None
-        if isinstance(action, Create) and kind is not None:
-            assumed = self._store.decoder(kind)(_json(action.manifest))
+        if isinstance(action, Create) and kind is not None and request.body is not None:
+            assumed = self._store.decoder(kind)(request.body)
         elif isinstance(action, Patch):
             assumed = action.assumed
         if kind is None or assumed is None:
@@ -405,6 +442,8 @@ class Engine:
         if old is not None and new is not None and same(old, new):
             return
         due = self._clock().mono
+        changed = new or old
+        writing = self._writing.get((kind, changed.metadata.key)) if changed is not None else None
         for name, watch in self._watchers[kind]:
             if old is None and new is None:
                 keys: Iterable[Key] = self._store.shelf(self._services[name].kind).objects
@@ -414,7 +453,9 @@ class Engine:
                 keys = self._keys(name, watch, old, new)
             for key in keys:
                 item = Item(name, key)
-                if item != self._speaking:
+                if writing is not None and item == writing.item:
+                    writing.newest = version(new.metadata.resource_version) if new is not None else inf
+                elif item != self._speaking:
                     if watch is None:
                         self._queue.forget(item)
                     self._queue.add(item, due + (watch.patience if watch else 0.0))
@@ -453,7 +494,7 @@ def _sooner(first: float | None, second: float | None) -> float | None:
 
 
 def _json(value: Any) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode()
+    return msgspec.json.encode(value)
 
 
 def _key(manifest: Mapping[str, Any]) -> Key:

@@ -145,6 +145,7 @@ class Bench:
 
     def __init__(self, toy: Toy | None = None, *indexes: Index[Any]) -> None:
         self.toy, self.server, self.watcher, self.queue = toy or Toy(), Server(), Watcher(), Queue()
+        self.answered: list[tuple[str, Callable[[], None]]] = []
         self.now = 1_000_000.0
         self.store = Store([api.Datastore, Box], [BOXES, *indexes])
         self.engine = Engine([self.toy], self.store, self.queue, self.watcher, lambda: Instant(self.now, self.now))
@@ -174,13 +175,20 @@ class Bench:
                 try:
                     answer = self.server.answer(request)
                 except ApiError as error:
+                    self.meanwhile(request)
                     request = conversation.throw(error)
                 else:
+                    self.meanwhile(request)
                     request = conversation.send(answer)
         except StopIteration as end:
             outcome = end.value
             assert isinstance(outcome, Outcome)
             return outcome
+
+    def meanwhile(self, request: Request) -> None:
+        """What happens between a write and its answer."""
+        if self.answered and self.answered[0][0] == request.verb:
+            self.answered.pop(0)[1]()
 
     @property
     def status(self) -> dict[str, Any]:
@@ -531,6 +539,38 @@ def test_an_object_that_cannot_be_read_stops_nobody(error: Exception, counted: i
     bench.store.put(Box, Box(metadata=Meta(name="other", resource_version="900")))
     assert bench.store.heard(Box, Key("", "other")) is not None
     assert len(bench.watcher.log) == counted
+
+
+def test_what_a_watch_tells_of_our_own_write_before_its_answer_is_no_news(bench: Bench) -> None:
+    bench.queue.done(bench.queue.pop(bench.now) or ITEM, bench.now)
+    for verb in ("create", "status"):
+        bench.answered.append((verb, bench.hear))
+    assert bench.look().result == "done"
+    assert not bench.answered
+    assert bench.queue.pop(bench.now) is None
+
+
+def test_what_somebody_else_does_to_what_we_write_is_news(bench: Bench) -> None:
+    bench.queue.done(bench.queue.pop(bench.now) or ITEM, bench.now)
+
+    def interfere() -> None:
+        answer = bench.server.objects["boxes/fast"]
+        bench.server.objects["boxes/fast"] = bench.server.stamp({**answer, "weight": 8})
+        bench.hear()
+        bench.server.objects["boxes/fast"] = answer
+
+    bench.answered.append(("create", interfere))
+    assert bench.look().result == "done"
+    assert bench.queue.pop(bench.now) == ITEM
+
+
+def test_what_happens_while_a_write_fails_is_news(bench: Bench) -> None:
+    bench.queue.done(bench.queue.pop(bench.now) or ITEM, bench.now)
+    bench.server.objects["boxes/fast"] = bench.server.stamp(box_manifest())
+    bench.answered.append(("create", bench.hear))
+    bench.server.fail["create"] = [ApiError(422, "Invalid", "no")]
+    assert bench.look().result == "refused"
+    assert bench.queue.pop(bench.now) == ITEM
 
 
 def test_an_api_that_appears_wakes_everybody(bench: Bench) -> None:
