@@ -82,7 +82,8 @@ class Port:
         }
         # Without trust_env: for that, aiohttp would ask a thread twice per request for what the environment says, and
         # refuse to send our token to a host that ~/.netrc names.
-        async with aiohttp.ClientSession(connector=connector, headers=headers) as session:
+        cookies = aiohttp.DummyCookieJar()
+        async with aiohttp.ClientSession(connector=connector, headers=headers, cookie_jar=cookies) as session:
             yield cls(session, credentials, failed)
 
     @property
