@@ -107,16 +107,18 @@ class Shell:
             while True:
                 self._wake.clear()
                 if self.ready() and self._remaining() > LEAST_SECONDS:
-                    self._start()
+                    await self._start()
                 await self._sleep()
         finally:
             await self._drain()
 
-    def _start(self) -> None:
+    async def _start(self) -> None:
         while len(self._running) < IN_FLIGHT and (item := self._queue.pop(self._clock())) is not None:
             task = asyncio.create_task(self._reconcile(item))
             self._running.add(task)
             task.add_done_callback(self._ended)
+            # Every conversation begins with a plan. Between two of them the loop hears sources, probes and timers.
+            await asyncio.sleep(0)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
