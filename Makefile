@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint format gen verify unit simulation sim devcluster badinput scale build clean
+.PHONY: help install run test lint format gen verify unit simulation sim devcluster badinput scale bench build clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ badinput: install ## Thousands of generated bad objects against a real API serve
 
 scale: install ## 500 VMs on 20 hosts, with the figures (minutes)
 	@$(BIN)/python tests/run.py scale
+
+bench: install ## Rates, memory and latency against the fastest possible client, with the figures (half an hour; QUICK=1)
+	@$(BIN)/python -m tests.bench $(if $(QUICK),--quick)
 
 build: install ## Build the devcluster's control plane from Go modules (once)
 	@$(BIN)/python -m devcluster build

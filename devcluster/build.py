@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,8 @@ _KUBEVIRT_STAMP = _stamp(("kubevirt.io/client-go/version",), KUBEVIRT, gitTreeSt
 
 @dataclass(frozen=True)
 class Program:
-    """One executable: the Go package that it is, in one of our modules, and what the linker stamps into it."""
+    """One executable: the Go package that it is, in one of our modules (or the absolute path of another), and what the
+    linker stamps into it."""
 
     name: str
     module: str
@@ -111,8 +112,8 @@ def cache_directory() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "vdcos"
 
 
-def ensure(report: Report, *, cache: Path | None = None) -> Artifacts:
-    """Return all programs and manifests, building what the cache lacks.
+def ensure(report: Report, *, cache: Path | None = None, more: Iterable[Program] = ()) -> Artifacts:
+    """Return all programs (and ``more``, of other modules) and manifests, building what the cache lacks.
 
     Raises :class:`BuildError`. ``KUBEBUILDER_ASSETS`` gives etcd, kube-apiserver and kubectl when it has them.
     """
@@ -120,7 +121,7 @@ def ensure(report: Report, *, cache: Path | None = None) -> Artifacts:
     programs = _assets()
     for name, path in programs.items():
         report(name, f"from KUBEBUILDER_ASSETS ({path.parent})", 0.0)
-    wanted = [program for program in PROGRAMS if program.name not in programs]
+    wanted = [program for program in (*PROGRAMS, *more) if program.name not in programs]
     cache.mkdir(parents=True, exist_ok=True)
     go = _go(cache, report)
     version = _go_version(go)

@@ -17,7 +17,7 @@ from vdcos.core.kinds import DATASTORE, NETWORK, VIRTUAL_MACHINE
 from vdcos.runtime.credentials import Origin
 from vdcos.runtime.metrics import Metrics
 from vdcos.runtime.port import Port
-from vdcos.runtime.providers import discover_networks
+from vdcos.runtime.providers.discovery import discover_networks
 from vdcos.runtime.queue import Item
 from vdcos.runtime.reflector import Reflector
 from vdcos.runtime.rehearsal import Rehearsal

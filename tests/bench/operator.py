@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from vdcos import app, cli
+from vdcos.core.objects import Stored
 from vdcos.runtime.queue import Item, Queue
-from vdcos.runtime.store import Store, Stored, version
+from vdcos.runtime.store import Store, version
 
 TICK = 0.005
 

@@ -21,7 +21,7 @@ from vdcos.core import kinds
 from vdcos.core.foreign.kubevirt import KubeVirt, VirtualMachine
 from vdcos.core.objects import Object
 from vdcos.runtime.port import PAGE
-from vdcos.runtime.providers import discover_networks
+from vdcos.runtime.providers.discovery import discover_networks
 from vdcos.services import catalogue
 
 NAMESPACE = "fleet"
