@@ -1,5 +1,6 @@
-"""Third parties' switches are found where Python keeps what is installed."""
+"""Third parties' switches and scorers are found where Python keeps what is installed."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,10 +10,10 @@ import pytest
 from vdcos import api
 from vdcos.core.foreign.multus import NetworkAttachmentDefinition
 from vdcos.core.objects import Key
-from vdcos.providers import networks
+from vdcos.providers import networks, placement
 from vdcos.providers.fencing import contract as fencing
 from vdcos.providers.networks import Problem
-from vdcos.runtime.providers.discovery import discover_networks, discover_power_switches
+from vdcos.runtime.providers.discovery import discover_networks, discover_power_switches, discover_scorers
 from vdcos.services.network import NetworkService
 from vdcos.testing import builders
 from vdcos.testing.world import World
@@ -128,3 +129,24 @@ def test_the_documentation_shows_the_switch_that_is_tested() -> None:
     page = (ACME.parents[2] / "docs" / "providers.md").read_text()
     for part in ("acme_switch/__init__.py", "pyproject.toml"):
         assert (ACME / part).read_text().strip() in page
+
+
+def test_the_scorer_of_the_documentation_is_found_and_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (ACME.parents[2] / "docs" / "failure-plan.md").read_text()
+    [module] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    [group, entry] = re.findall(r'entry-points\."(.*?)"\]\n(.*?)\n', page)[0]
+    assert group == placement.ENTRY_POINTS
+    distribution(tmp_path, "acme_scorer", entry.replace('"', ""), module, placement.ENTRY_POINTS)
+    distribution(tmp_path, "other", "worse = other:x", "x = 7", placement.ENTRY_POINTS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = discover_scorers()
+    for name in ("acme_scorer", "other"):
+        sys.modules.pop(name, None)
+    has = {"cpu": 8000, "memory": 64 << 30, "pods": 110}
+    hosts = [placement.Host("empty", has), placement.Host("half", has, {"memory": 32 << 30})]
+    machine = placement.Machine("a", "vm", {"memory": 1 << 30})
+    packed = placement.place(hosts, [machine], ["a/vm"], scorer=found["packed"])
+    assert (packed.placed, packed.problem) == ({"a/vm": "half"}, "")
+    worse = placement.place(hosts, [machine], ["a/vm"], scorer=found["worse"])
+    assert worse.placed == {"a/vm": "empty"}
+    assert worse.problem.startswith("other:x of other 1.0 has no method score")

@@ -4,7 +4,7 @@ import importlib.metadata
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from vdcos.providers import networks
+from vdcos.providers import networks, placement
 from vdcos.providers.fencing import contract as fencing
 
 
@@ -16,6 +16,11 @@ def discover_networks() -> Mapping[str, networks.NetworkProvider]:
 def discover_power_switches() -> Mapping[str, fencing.PowerSwitch]:
     """The installed power switches by name; a broken one says why whenever it is asked."""
     return _discover(fencing.ENTRY_POINTS, fencing.Broken, "power", "power_off")
+
+
+def discover_scorers() -> Mapping[str, placement.Scorer]:
+    """The installed placement scorers by name; instead of a broken one the default is used, and the result says why."""
+    return _discover(placement.ENTRY_POINTS, placement.Broken, "score")
 
 
 def _discover(group: str, broken: Callable[[str], Any], *methods: str) -> Mapping[str, Any]:
