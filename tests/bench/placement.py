@@ -149,6 +149,11 @@ def main(arguments: list[str] | None = None) -> int:
             for _ in range(chosen.repeat)
         ]
         by_kind[kind] = round(statistics.median(took), 3)
+    full = [
+        dataclasses.replace(host, used={**host.used, "memory": host.allocatable["memory"] - 4 * GIB})
+        for host in datacenter.hosts
+    ]
+    cold_full, nowhere = seconds(lambda: p.failure_plans(full, datacenter.machines))
     distinct = Datacenter.built(chosen.hosts, chosen.machines, distinct=True)
     cold_distinct, _ = seconds(lambda: p.failure_plans(distinct.hosts, distinct.machines))
     print(
@@ -160,6 +165,8 @@ def main(arguments: list[str] | None = None) -> int:
                 "failure_plan_cold_s": round(cold, 3),
                 "failure_plan_incremental_s": max(by_kind.values()),
                 "failure_plan_incremental_s_by_change": by_kind,
+                "failure_plan_cold_no_room_s": round(cold_full, 3),
+                "unplaced_no_room": sum(len(plan.unplaced) for plan in nowhere.by_host.values()),
                 "failure_plan_cold_no_two_vms_alike_s": round(cold_distinct, 3),
                 "failure_plan_rss_mb": round(grown / 1e6, 1),
             },

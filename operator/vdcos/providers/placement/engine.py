@@ -6,7 +6,7 @@ undisturbed world. A placement takes the first host of it that is still undistur
 machines of the same plan have disturbed, which are scored one by one.
 """
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import pairwise
@@ -164,6 +164,8 @@ class World:
         self.kinds = {(kind.requests, kind.selector, kind.tolerations, kind.bound_to): kind for kind in kinds}
         asked = {name for kind in kinds for name, _ in kind.requests}
         self.resources = (CPU, MEMORY, PODS, *sorted(asked - {CPU, MEMORY, PODS}))
+        self._devices = [column for column, name in enumerate(self.resources) if "/" in name]
+        self._plain = [column for column, name in enumerate(self.resources) if "/" not in name]
         leaving = [self.entries[key] for key in moving]
         self.free, self.allocatable = self._count(leaving)
         self._free_rows, self._allocatable_rows = self.free.tolist(), self.allocatable.tolist()
@@ -229,8 +231,10 @@ class World:
                     for name in self.resources
                 ]
             )
+        # Column by column in memory: what is asked of all hosts goes along a column.
         shape = (len(self.hosts), len(self.resources))
-        return np.array(free, np.float64).reshape(shape), np.array(allocatable, np.float64).reshape(shape)
+        arrays = (np.array(rows, np.float64).reshape(shape) for rows in (free, allocatable))
+        return np.asfortranarray(next(arrays)), np.asfortranarray(next(arrays))
 
     def _relate(self, ruled: Sequence[_Entry]) -> dict[int, _Relations]:
         """What rules say, by number of the machine; machines that no rule concerns are not in it."""
@@ -410,7 +414,7 @@ class World:
     def _free_now(self) -> _Floats:
         if not self._disturbed:
             return self.free
-        free = self.free.copy()
+        free = self.free.copy("K")
         free[list(self._disturbed)] = list(self._disturbed.values())
         return free
 
@@ -507,38 +511,42 @@ class World:
 
     def _explain(self, entry: _Entry) -> Unplaced:
         """Why no host takes a machine, in the world as it is now."""
-        needs, kind = self.filter(entry.kind), entry.kind
-        free = self._free_now()
+        needs, free, left = self.filter(entry.kind), self._free_now(), self._alive()
         lacking = free < needs.floor
-        devices = np.array(["/" in name for name in self.resources])
-        relation = self._relations.get(entry.number)
-        blocked, only = self._rules(entry, relation) if relation else (_NONE, None)
-        left = self._alive()
-        for reason, passes in (
-            (Reason.LOCAL_DISK, self._bound(kind.bound_to)),
-            (Reason.SELECTOR, self._selected(kind.selector)),
-            (Reason.TAINT, self._tolerated(kind.tolerations)[0]),
-            (Reason.DEVICE, ~lacking[:, devices].any(axis=1)),
-            (Reason.AFFINITY, left if only is None else self._mask(only)),
-            (Reason.ANTI_AFFINITY, ~self._mask(blocked)),
-            (Reason.NO_CAPACITY, ~lacking.any(axis=1)),
-        ):
+        reason, columns = Reason.NO_CAPACITY, self._plain
+        for name, passes in self._filters(entry, needs, lacking, left):
             rest = left & passes
-            if not rest.any() and (left.any() or reason == Reason.NO_CAPACITY):
+            if left.any() and not rest.any():
+                reason, columns = name, self._devices if name == Reason.DEVICE else []
                 break
             left = rest
         # The first filter depends on names alone, and no plan is kept where these changed.
         self._looked_at_all |= reason != Reason.LOCAL_DISK
-        counted = {Reason.DEVICE: devices, Reason.NO_CAPACITY: ~devices}.get(reason)
-        if counted is None:
-            return Unplaced(reason, int(left.sum()))
-        short = lacking[left].sum(axis=0)
-        shortages = [
-            Shortage(name, _asked(entry.machine, name), max(0, int(free[left, column].max())), int(short[column]))
-            for column, name in enumerate(self.resources)
-            if counted[column] and short[column]
-        ]
-        return Unplaced(reason, int(left.sum()), tuple(shortages))
+        shortages = []
+        for column in columns:
+            if short := int(np.count_nonzero(lacking[:, column] & left)):
+                resource, most = self.resources[column], max(0, int(free[left, column].max()))
+                shortages.append(Shortage(resource, _asked(entry.machine, resource), most, short))
+        return Unplaced(reason, int(np.count_nonzero(left)), tuple(shortages))
+
+    def _filters(
+        self, entry: _Entry, needs: _Filter, lacking: _Bools, alive: _Bools
+    ) -> Iterator[tuple[Reason, _Bools]]:
+        """The filters before the last, in their order; of those that let some host pass, what they do together."""
+        kind = entry.kind
+        if (needs.allowed & alive).any():
+            yield Reason.TAINT, needs.allowed
+        else:
+            yield Reason.LOCAL_DISK, self._bound(kind.bound_to)
+            yield Reason.SELECTOR, self._selected(kind.selector)
+            yield Reason.TAINT, self._tolerated(kind.tolerations)[0]
+        if self._devices:
+            yield Reason.DEVICE, ~np.logical_or.reduce([lacking[:, column] for column in self._devices])
+        if (relation := self._relations.get(entry.number)) is not None:
+            blocked, only = self._rules(entry, relation)
+            if only is not None:
+                yield Reason.AFFINITY, self._mask(only)
+            yield Reason.ANTI_AFFINITY, ~self._mask(blocked)
 
 
 def _asked(machine: Machine, resource: str) -> int:
