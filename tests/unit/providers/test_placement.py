@@ -239,6 +239,33 @@ def test_a_plan_is_made_again_when_those_that_avoid_its_machines_have_moved() ->
     assert p.failure_plans(hosts, moved, previous=before).by_host["h1"].placed == {"a/vm": "h3"}
 
 
+@pytest.mark.parametrize(
+    "reason, closed",
+    [
+        ("cordoned", {"schedulable": False}),
+        ("tainted", {"taints": (p.Taint("dedicated"),)}),
+        ("label gone", {"labels": {HOSTNAME: "h2"}}),
+    ],
+)
+def test_a_plan_is_made_again_when_its_target_is_closed(reason: str, closed: dict[str, Any]) -> None:
+    hosts = [host("h1"), host("h2", cpu=64), host("h3")]
+    machines = [machine("vm", on="h1", selector=p.with_labels({ZONE: "z1"}))]
+    before = p.failure_plans(hosts, machines)
+    assert before.by_host["h1"].placed == {"a/vm": "h2"}
+    hosts[1] = replace(hosts[1], **closed)
+    assert p.failure_plans(hosts, machines, previous=before).by_host["h1"].placed == {"a/vm": "h3"}
+
+
+def test_a_plan_is_made_again_when_another_host_beside_its_friends_is_better() -> None:
+    hosts = [host("h1"), host("h2", cpu=16), host("h3")]
+    follower = machine("vm", on="h1", rules=(p.Rule("Together", p.with_labels(WEB), ZONE),))
+    machines = [follower, machine("web", on="h3", labels=WEB)]
+    before = p.failure_plans(hosts, machines)
+    assert before.by_host["h1"].placed == {"a/vm": "h2"}
+    hosts[2] = host("h3", cpu=64, memory=128)
+    assert p.failure_plans(hosts, machines, previous=before).by_host["h1"].placed == {"a/vm": "h3"}
+
+
 def test_a_plan_that_came_to_the_end_is_made_again_when_it_is_no_longer_the_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
