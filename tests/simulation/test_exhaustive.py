@@ -8,17 +8,13 @@ import pytest
 from vdcos.testing.drivers import Explorer
 from vdcos.testing.scenarios import Scenario, catalogue
 
-PARTS = 2
-"""Of each scenario, so that two workers end at about the same time."""
-
 Count = Callable[[int, int, float], None]
 
 
-@pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("scenario", catalogue(), ids=lambda scenario: scenario.name)
-def test_every_fault_at_every_write(scenario: Scenario, part: int, count: Count) -> None:
+def test_every_fault_at_every_write(scenario: Scenario, count: Count) -> None:
     began = time.process_time()
-    report = Explorer(scenario).explore(part=(part, PARTS))
+    report = Explorer(scenario).explore()
     count(report.scenarios, report.merged, time.process_time() - began)
     assert not report.failures, "\n".join(map(str, report.failures[:20]))
     assert report.scenarios > 100

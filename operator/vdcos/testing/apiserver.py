@@ -136,6 +136,9 @@ class ApiServer:
     def all(self, resource: Resource) -> list[Held]:
         return list(self.objects.get(resource, {}).values())
 
+    def shelf(self, resource: Resource) -> Mapping[Key, Held]:
+        return self.objects.get(resource, {})
+
     def everything(self) -> Iterator[tuple[Resource, Held]]:
         for resource, shelf in self.objects.items():
             for held in shelf.values():
@@ -312,8 +315,8 @@ class ApiServer:
         if tree is live.tree:
             return live
         fields = live.fields
-        if fields or manager:
-            touched = frozenset(p for p in trees.changed(live.tree, tree) if p[0] not in ("status", "kind"))
+        if (fields or manager) and not status:
+            touched = frozenset(p for p in trees.changed(live.tree, tree) if p[0] != "status")
             fields = {name: left for name, owned in fields.items() if (left := owned - touched)}
             if manager and touched:
                 fields[manager] = fields.get(manager, frozenset()) | touched

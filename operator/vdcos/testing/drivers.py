@@ -108,7 +108,7 @@ class Explorer:
         began, first, steps = world.now, len(world.writes), 0
         end: End | None = None
         while end is None:
-            due, acting = world.next()
+            due, acting = following = world.next()
             if world.faults.over and (
                 due == math.inf or math.floor(due / TICK + 1e-6) > math.floor(world.now / TICK + 1e-6)
             ):
@@ -131,7 +131,7 @@ class Explorer:
             before, twin = world.attempts, None
             if snapshot and acting is not None:
                 twin = world.fork()
-            world.step()
+            world.step(following)
             if twin is not None and world.attempts > before:
                 self.points.append((twin, range(before + 1, world.attempts + 1)))
             steps += 1

@@ -163,12 +163,20 @@ class Memo:
 
 
 class SharedStore(Store):
-    """The operator's store, with objects decoded and parsed once for all worlds, and therefore not packed."""
+    """The operator's store, with objects decoded and parsed once for all worlds, and therefore not packed.
+
+    ``last_word`` tells when a kind's source was last heard: whoever models the sources sets it.
+    """
+
+    last_word: Callable[[type[Any]], float]
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         for shelf in self._shelves.values():
             shelf.objects = {}
+
+    def heard_at(self, kind: type[Any]) -> float:
+        return self.last_word(kind)
 
     def decoder(self, kind: type[Any]) -> Callable[[bytes], Stored]:
         return lambda raw: decoded(kind, raw)

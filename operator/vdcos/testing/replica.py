@@ -115,6 +115,8 @@ class Stream:
     kind: type[Any]
     resource: Resource
     wanted: Callable[[Held], bool]
+    selective: bool
+    """Whether there is anything that it does not want."""
     position: int = 0
     silent_until: float = 0.0
     silent_since: float = 0.0
@@ -163,11 +165,14 @@ class Replica:
         self.served = served
         self.resources = world.resources
         self.store = SharedStore(self.resources, world.indexes, dated(served), world.mono)
+        self.store.last_word = self.heard_at
         self.queue = Queue()
         self.engine = Engine(served, self.store, self.queue, Observer(world, name), world.clock)
-        self.streams = {kind: Stream(kind, resource, _selected(kind)) for kind, resource in self.resources.items()}
+        self.streams = {
+            kind: Stream(kind, resource, _selected(kind), bool(getattr(kind, "field_selector", "")))
+            for kind, resource in self.resources.items()
+        }
         self._sort_streams()
-        self._say_when_heard()
         self.talking: dict[int, tuple[Item, Conversation, Request]] = {}
         """Conversations whose last request is on its way, by number."""
         self.landed: dict[Item, float] = {}
@@ -187,12 +192,9 @@ class Replica:
         for stream in self.streams.values():
             self.by_resource.setdefault(stream.resource, []).append(stream)
 
-    def _say_when_heard(self) -> None:
-        """Bookmarks tell of a quiet source that it lives."""
-        for kind, stream in self.streams.items():
-            self.store.source(kind, lambda stream=stream: self._heard_at(stream))  # type: ignore[misc]
-
-    def _heard_at(self, stream: Stream) -> float:
+    def heard_at(self, kind: type[Any]) -> float:
+        """When its watch last told anything: bookmarks tell of a quiet one that it lives."""
+        stream = self.streams[kind]
         deaf = self.world.now < max(stream.silent_until, self.cut_until)
         return stream.silent_since if deaf else self.world.now
 
@@ -209,7 +211,6 @@ class Replica:
         twin.engine._refused = {item: dict(known) for item, known in self.engine._refused.items()}
         twin.streams = {kind: stream.fork() for kind, stream in self.streams.items()}
         twin._sort_streams()
-        twin._say_when_heard()
         twin.restarts_at = self.restarts_at
         return twin
 
@@ -382,14 +383,20 @@ class Replica:
         return (self.name, _queue_mark(self.queue, self.world.now), _refusals(self.engine), self._deviations())
 
     def _deviations(self) -> tuple[Any, ...]:
+        """Where the store does not hold just what the API server holds."""
         found = []
         for kind, stream in self.streams.items():
-            held = self.store.shelf(kind).objects
-            there = {h.key: h.meta["resourceVersion"] for h in self.world.api.all(stream.resource) if stream.wanted(h)}
-            if len(held) != len(there) or any(
-                there.get(key) != value.metadata.resource_version for key, value in held.items()
+            held, there = self.store.shelf(kind).objects, self.world.api.shelf(stream.resource)
+            missing = (
+                len(there) - len(held) if not stream.selective else sum(map(stream.wanted, there.values())) - len(held)
+            )
+            if missing or any(
+                key not in there or there[key].meta["resourceVersion"] != value.metadata.resource_version
+                for key, value in held.items()
             ):
-                found.append((kind.__name__, tuple(sorted(held)), tuple(sorted(there))))
+                found.append(
+                    (kind.__name__, tuple((key, value.metadata.resource_version) for key, value in held.items()))
+                )
         return tuple(found)
 
 

@@ -254,9 +254,9 @@ class World:
         self.notice()
         return True
 
-    def step(self) -> bool:
-        """One event. False when nothing is left to happen."""
-        due, acting = self.next()
+    def step(self, following: tuple[float, Replica | None] | None = None) -> bool:
+        """One event. False when nothing is left to happen. ``following`` is what ``next`` says, where that is known."""
+        due, acting = following or self.next()
         if due < math.inf and self._compete(due):
             return True
         if self.done < len(self.hurry) and (self.hurry[self.done] < due or due == math.inf):
