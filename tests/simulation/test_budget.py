@@ -65,6 +65,7 @@ BUDGETS: Mapping[str, int] = {
     "somebody deletes the instance": 19,
     "grow a disk of a VM that is off": 27,
     "network with an uplink": 18,
+    "a running VM loses its NIC": 28,
     "the namespace is deleted": 21,
 }
 

@@ -94,7 +94,7 @@ class Explorer:
         world = start.fork()
         world.faults = fault.fork()
         world.trace = trace
-        first = len(world.writes)
+        first = world.carried_out
         end = self._run(world, [])
         writes = end.writes - self.reference.writes + first
         if writes > (SLACK_OF_EDITS if fault.api in USER else SLACK):
@@ -105,7 +105,7 @@ class Explorer:
 
     def _run(self, world: World, path: list[tuple[int, int]], snapshot: object = None) -> End:
         """Go on to the end, or to a known state."""
-        began, first, steps = world.now, len(world.writes), 0
+        began, first, steps = world.now, world.carried_out, 0
         end: End | None = None
         while end is None:
             due, acting = following = world.next()
@@ -118,15 +118,15 @@ class Explorer:
                     known = self.known.get(number)
                     if known is not None:
                         self.report.merged += 1
-                        end = End(len(world.writes) - first + known.writes, known.essence)
+                        end = End(world.carried_out - first + known.writes, known.essence)
                         break
-                    path.append((number, len(world.writes)))
+                    path.append((number, world.carried_out))
             if due == math.inf:
                 essence = self.laws.at_rest(world)
                 began = world.now
                 if world.done == len(world.script):
                     self.scenario.check(world)
-                    end = End(len(world.writes) - first, essence)
+                    end = End(world.carried_out - first, essence)
                     break
             before, twin = world.attempts, None
             if snapshot and acting is not None:

@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from vdcos.core import kinds
+from vdcos.core.objects import Key, Resource
 from vdcos.runtime.requests import ApiError, Request
 from vdcos.testing.apiserver import Held
 from vdcos.testing.cluster import Tell
@@ -47,8 +50,9 @@ LEADER = ("paused", "cut", "crash before", "crash after")
 """With several replicas: the process that leads stands still right after the write, or does not reach the API server
 from then on, for longer than the Lease lasts; or it ends."""
 
-USER = ("reconsidered",)
-"""A user edits the VirtualMachine at that moment, and takes the edit back half a second later."""
+USER = ("reconsidered", "taken")
+"""Somebody edits the VirtualMachines at that moment, or makes an object under the name of the one that is about to be
+created; half a second later it is taken back."""
 
 DOWN = 20.0
 SLOW = 4.0
@@ -80,7 +84,7 @@ class AtWrite(Faults):
             return
         world.note(f"!!! {self}")
         disturb(world, replica, request, self.view)
-        self.over = self.api not in ("lost after", "gateway", "crash after", "down after", "reconsidered", "paused")
+        self.over = self.api not in ("lost after", "gateway", "crash after", "down after", "paused", *USER)
         match self.api:
             case "lost before":
                 raise ApiError(0, "Timeout", "no answer in time")
@@ -95,6 +99,8 @@ class AtWrite(Faults):
                 raise NO_ANSWER
             case "reconsidered":
                 _reconsider(world, self)
+            case "taken":
+                _take(world, self, request)
             case "invalid":
                 raise ApiError(422, "Invalid", "spec: Invalid value: by way of trial")
             case "denied":
@@ -110,7 +116,7 @@ class AtWrite(Faults):
                 raise Crash
 
     def after(self, world: World, replica: Replica, request: Request, number: int) -> None:
-        if number != self.number or self.over or self.api == "reconsidered":
+        if number != self.number or self.over or self.api in USER:
             return
         self.over = True
         match self.api:
@@ -147,6 +153,43 @@ class _TakeBack:
     def __call__(self, world: World) -> None:
         self.fault.over = True
         _place(world, None)
+
+
+def _take(world: World, fault: AtWrite, request: Request) -> None:
+    """Somebody makes a namesake a moment before, and deletes it later."""
+    manifest = msgspec.json.decode(request.body or b"null")
+    known = world.api.get(request.resource, request.key) is not None
+    if known or not isinstance(manifest, dict) or "kind" not in manifest:
+        fault.over = True
+        return
+    meta = {"name": request.key.name, **({"namespace": request.key.namespace} if request.key.namespace else {})}
+    spec = manifest.get("spec", {})
+    if "runStrategy" in spec:
+        spec = {**spec, "runStrategy": "Manual"}
+    elif request.method != "POST":
+        spec = _another(spec)
+    theirs = {"apiVersion": manifest["apiVersion"], "kind": manifest["kind"], "metadata": meta, "spec": spec}
+    world.api.create(request.resource, theirs, "somebody")
+    world.at(RECONSIDERED, Do(_Withdraw(fault, request.resource, request.key)))
+
+
+def _another(value: Any) -> Any:
+    """The same fields with other values: one that says just what we want is taken over, as server-side apply has it."""
+    if isinstance(value, dict):
+        return {field: _another(inner) for field, inner in value.items()}
+    return [] if isinstance(value, list) else "{}" if isinstance(value, str) else value
+
+
+@dataclass(frozen=True)
+class _Withdraw:
+    fault: AtWrite
+    resource: Resource
+    key: Key
+
+    def __call__(self, world: World) -> None:
+        self.fault.over = True
+        if world.api.get(self.resource, self.key) is not None:
+            world.api.delete(self.resource, self.key)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from vdcos.core import disks, kinds, ownership, quantity
+from vdcos.core.foreign.multus import NetworkAttachmentDefinition
 from vdcos.core.objects import Key, Resource
 from vdcos.runtime.lease import LEASE as LEASE_RESOURCE
 from vdcos.runtime.queue import Item
@@ -21,6 +22,8 @@ from vdcos.testing.simulator import World, Write
 from vdcos.testing.trees import Tree
 
 OURS = (kinds.VIRTUAL_MACHINE, kinds.NETWORK, kinds.DATASTORE)
+NAD = NetworkAttachmentDefinition.resource
+MANAGED, MANAGER = ownership.MANAGED_BY, ownership.MANAGER
 RESYNCS = 10
 """Looks at everything, with time and restarts between them, that must write nothing once the world is at rest."""
 LONGEST_WAIT = 1.0
@@ -50,10 +53,17 @@ class Laws:
 
     def wrote(self, world: World, write: Write) -> None:
         _users_objects_are_theirs(write)
+        _what_is_not_ours_is_left_alone(write)
 
     def changed(self, world: World, resource: Resource, change: Change) -> None:
         if change.type == "DELETED" and resource in (DV, PVC):
             _no_disk_is_lost(world, resource, change.held)
+        if change.type == "DELETED" and resource in (kinds.NETWORK, kinds.DATASTORE):
+            _nothing_goes_that_is_known_to_be_used(world, resource, change.held)
+        if change.type == "DELETED" and resource == NAD:
+            _no_definition_goes_under_a_guest(world, change.held)
+        if change.type == "ADDED" and resource == DV:
+            _no_datastore_overflows(world, change.held)
 
     def hosts(self, world: World) -> None:
         for disk, holders in world.cluster.running().items():
@@ -106,6 +116,48 @@ def _users_objects_are_theirs(write: Write) -> None:
             raise Violation("user objects", f"{part} of {resource.kind} {before.key} were written")
 
 
+def _what_is_not_ours_is_left_alone(write: Write) -> None:
+    """An object of somebody else under a name that we want stays as it is."""
+    if write.before is None or write.request.resource in OURS:
+        return
+    meta = write.before.meta
+    owned = any(ref["apiVersion"].startswith(ownership.GROUP) for ref in meta.get("ownerReferences", ()))
+    if not owned and disks.VM not in meta.get("labels", {}) and meta.get("labels", {}).get(MANAGED) != MANAGER:
+        raise Violation("others' objects", f"{write.request.method} of {write.request.path}, which is not ours")
+
+
+def _no_datastore_overflows(world: World, added: Held) -> None:
+    """A new disk keeps to the ceiling that its Datastore has at that moment."""
+    name = added.meta.get("labels", {}).get(disks.DATASTORE, "")
+    datastore = world.api.get(kinds.DATASTORE, Key("", name))
+    capacity = datastore.tree["spec"].get("capacity") if datastore is not None else None
+    if capacity is None:
+        return
+    sizes = [
+        quantity.whole(volume.tree["spec"]["storage"]["resources"]["requests"]["storage"])
+        for volume in world.api.all(DV)
+        if volume.meta.get("labels", {}).get(disks.DATASTORE) == name
+    ]
+    if sum(sizes) > quantity.whole(capacity):
+        raise Violation("ceiling", f"{len(sizes)} disks of {sum(sizes)} bytes on Datastore {name} of {capacity}")
+
+
+def _no_definition_goes_under_a_guest(world: World, gone: Held) -> None:
+    """A running VM keeps the definition of its interfaces: without it, it could not move."""
+    key = gone.key
+    if (NAD, key) in world.deleted or (NAMESPACE, Key("", key.namespace)) in world.deleted:
+        return
+    for vmi in world.api.all(VMI):
+        final = vmi.tree["status"]["phase"] in ("Succeeded", "Failed")
+        if vmi.key.namespace == key.namespace and key.name in _plugged(vmi) and not vmi.deleting and not final:
+            raise Violation("held while in use", f"definition {key} is gone, and {vmi.key} runs with it")
+
+
+def _plugged(vmi: Held) -> list[str]:
+    networks = vmi.tree["spec"].get("networks", ())
+    return [n.get("multus", {}).get("networkName", "").rpartition("/")[2] for n in networks]
+
+
 def _no_disk_is_lost(world: World, resource: Resource, held: Held) -> None:
     """A disk goes only by hand, with its namespace, or with a VM that said so when it went."""
     labels = held.meta.get("labels", {})
@@ -120,6 +172,17 @@ def _no_disk_is_lost(world: World, resource: Resource, held: Held) -> None:
                 if declared["name"] == disk and declared.get("deletionPolicy") == "Delete":
                     return
     raise Violation("no lost disk", f"{resource.kind} {held.key} was deleted, and nobody said so")
+
+
+def _nothing_goes_that_is_known_to_be_used(world: World, resource: Resource, held: Held) -> None:
+    """A Network of VMs that were told that it is ready, and a Datastore that has counted its disks, wait for them."""
+    if resource == kinds.DATASTORE and held.tree.get("status", {}).get("disks") and _in_use(world, resource, held):
+        raise Violation("held while in use", f"Datastore {held.key} is gone, and has disks")
+    for vm in world.api.all(kinds.VIRTUAL_MACHINE) if resource == kinds.NETWORK else ():
+        nics = {nic["network"] for nic in vm.tree["spec"].get("nics", ())}
+        seen = vm.tree.get("status", {}).get("observedGeneration") == vm.meta["generation"]
+        if held.key.name in nics and seen and _condition(vm, "NetworkReady").get("status") == "True":
+            raise Violation("held while in use", f"Network {held.key} is gone, and {vm.key} uses it")
 
 
 def _condition(held: Held, kind: str) -> Mapping[str, Any]:
@@ -226,7 +289,7 @@ def _no_orphans(world: World) -> None:
             raise Violation("no orphan", f"{resource.kind} {held.key} outlives its owner")
         if resource in OURS and held.deleting and held.meta.get("finalizers") and not _in_use(world, resource, held):
             raise Violation("no orphan", f"{resource.kind} {held.key} waits for nothing")
-        ours = held.meta.get("labels", {}).get(ownership.MANAGED_BY) == ownership.MANAGER
+        ours = held.meta.get("labels", {}).get(MANAGED) == MANAGER
         if ours and not owners and resource not in (DV, PVC):
             raise Violation("no orphan", f"{resource.kind} {held.key} has no owner")
 
@@ -235,11 +298,7 @@ def _in_use(world: World, resource: Resource, held: Held) -> bool:
     if resource == kinds.DATASTORE:
         return any(d.meta.get("labels", {}).get(disks.DATASTORE) == held.key.name for d in world.api.all(DV))
     users = (nic for vm in world.api.all(kinds.VIRTUAL_MACHINE) for nic in vm.tree["spec"].get("nics", ()))
-    plugged = (
-        network.get("multus", {}).get("networkName", "").rpartition("/")[2]
-        for vmi in world.api.all(VMI)
-        for network in vmi.tree["spec"].get("networks", ())
-    )
+    plugged = [name for vmi in world.api.all(VMI) for name in _plugged(vmi)]
     return held.key.name in {nic["network"] for nic in users} | set(plugged)
 
 
@@ -247,7 +306,7 @@ def _stays_quiet(world: World) -> None:
     """Ten looks at everything, hours of time and restarts between them, write nothing."""
     twin = world.fork()
     twin.script, twin.done, twin.hurry, twin.trace = (), 0, (), None
-    before = len(twin.writes)
+    before = twin.attempts
     for number in range(RESYNCS):
         twin.now += 61.7 * (number + 1)
         for replica in list(twin.replicas.values()):
@@ -260,9 +319,9 @@ def _stays_quiet(world: World) -> None:
         for _ in range(MOST_STEPS):
             if not twin.step():
                 break
-        if len(twin.writes) > before:
-            write = twin.writes[before]
-            raise Violation("quiet at rest", f"{write.request.method} {write.request.path} {write.request.body!r}")
+        if twin.attempts > before:
+            request = twin.tried[before]
+            raise Violation("quiet at rest", f"{request.method} {request.path} {request.body!r}")
 
 
 # What matters of a state, for comparisons between paths

@@ -328,5 +328,7 @@ def catalogue() -> tuple[Scenario, ...]:
             declared_disks(disk(size="3Gi")), Declare("shop/web", {"powerState": "PoweredOn"})), READY, BASE),
         Scenario("network with an uplink", (WEB, Edit(kinds.NETWORK, "lan", {"spec": {"uplink": None}})), READY,
                  (GOLD, builders.network("lan", bridge={"name": "br0"}, uplink={"interfaces": ["eno2"]}))),
+        Scenario("a running VM loses its NIC", (WEB, Declare("shop/web", {"nics": []}),
+            Declare("shop/web", {"powerState": "PoweredOff"})), READY, BASE),
         Scenario("the namespace is deleted", (WEB, Delete(NAMESPACE, "shop")), {}, BASE),
     )  # fmt: skip

@@ -51,8 +51,6 @@ LAG = 0.001
 class Write:
     """A request of the operator that changed something, and what it changed."""
 
-    at: float
-    replica: str
     request: Request
     before: Held | None
     after: Held | None
@@ -168,9 +166,10 @@ class World:
         self.trace = trace
         self.cluster = Cluster(self.api, self.later, hosts)
         self.absent: frozenset[Resource] = frozenset()
-        self.writes: list[Write] = []
-        self.attempts = 0
-        """Writes that the operator tried to make."""
+        self.carried_out = 0
+        """Writes that were carried out, also those that changed nothing."""
+        self.tried: list[Request] = []
+        """Writes that the operator asked for, whatever became of them."""
         self.looks = 0
         self.laws = laws
         self._agenda: list[tuple[float, int, What]] = []
@@ -198,7 +197,7 @@ class World:
         twin.cluster = self.cluster.fork(twin.api, twin.later)
         twin.absent, twin.skew, twin.script, twin.done = self.absent, self.skew, self.script, self.done
         twin.hurry = self.hurry
-        twin.writes, twin.attempts, twin.looks = list(self.writes), self.attempts, self.looks
+        twin.carried_out, twin.tried, twin.looks = self.carried_out, list(self.tried), self.looks
         twin.laws = self.laws
         twin._agenda, twin._numbers = list(self._agenda), self._numbers
         twin.served, twin.deleted = self.served, set(self.deleted)
@@ -407,22 +406,24 @@ class World:
             return self.api.handle(request)
         if self.laws is not None:
             self.laws.sent(self, replica)
-        self.attempts += 1
+        self.tried.append(request)
         number = self.attempts
         self.faults.before(self, replica, request, number)
         before = self.api.get(request.resource, request.key)
         version = self.api.version
         self.note(f"{replica.name} → {request.method} {request.path}")
         answer = self.api.handle(request)
-        if self.api.version != version:
-            write = Write(self.now, replica.name, request, before, self.api.get(request.resource, request.key))
-            self.writes.append(write)
-            if self.laws is not None:
-                self.laws.wrote(self, write)
+        self.carried_out += 1
+        if self.api.version != version and self.laws is not None:
+            self.laws.wrote(self, Write(request, before, self.api.get(request.resource, request.key)))
         self.faults.after(self, replica, request, number)
         return answer
 
     # What can be said of a state
+
+    @property
+    def attempts(self) -> int:
+        return len(self.tried)
 
     @property
     def idle(self) -> bool:
