@@ -318,8 +318,8 @@ class ApiServer:
         if (fields or manager) and not status:
             touched = frozenset(p for p in trees.changed(live.tree, tree) if p[0] != "status")
             fields = {name: left for name, owned in fields.items() if (left := owned - touched)}
-            if manager and touched:
-                fields[manager] = fields.get(manager, frozenset()) | touched
+            if manager and (present := frozenset(path for path in touched if trees.at(tree, path) is not None)):
+                fields[manager] = fields.get(manager, frozenset()) | present
         return self._store(resource, live.key, live, tree, fields, False)
 
     def _store(
@@ -404,6 +404,8 @@ def _validated(resource: Resource, tree: Tree, strict: bool) -> Mapping[str, Any
 NAMESPACE = Resource("", "v1", "namespaces", "Namespace", namespaced=False)
 
 _SYSTEM = ("uid", "resourceVersion", "generation", "creationTimestamp", "managedFields", "deletionTimestamp")
+_OMITTED = ("labels", "annotations", "finalizers", "ownerReferences")
+"""Left out when they are empty, as Go does."""
 _IDENTITY = (*_SYSTEM, "deletionGracePeriodSeconds", "name", "namespace")
 
 
@@ -433,6 +435,10 @@ def _owned(manifest: Tree) -> Iterator[Path]:
 
 def _kept(old: Held, tree: Tree) -> Tree:
     """What nobody can change by an update: identity, and that it is being deleted."""
-    meta = {name: value for name, value in tree["metadata"].items() if name not in _IDENTITY}
+    meta = {
+        name: value
+        for name, value in tree["metadata"].items()
+        if name not in _IDENTITY and not (name in _OMITTED and not value)
+    }
     fixed = {name: old.meta[name] for name in _IDENTITY if name in old.meta}
     return {**tree, "metadata": {**meta, **fixed}}

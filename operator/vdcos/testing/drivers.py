@@ -5,7 +5,7 @@ import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from vdcos.testing.faults import API, CRASH, TROUBLES, USER, VIEW, AtWrite, Several, Trouble, every
+from vdcos.testing.faults import API, CRASH, HANGING, TROUBLES, USER, VIEW, AtWrite, Several, Trouble, every
 from vdcos.testing.laws import LONGEST, MOST_STEPS, Laws
 from vdcos.testing.replica import TICK, Violation
 from vdcos.testing.scenarios import Scenario, catalogue
@@ -171,7 +171,8 @@ class Case:
                 at += rng.choice((0.0, 0.3, 2.0, 10.0)) * rng.random()
                 hurry.append(round(at, 3))
         faults = sorted(
-            (rng.randrange(1, 30), rng.choice((*API, *CRASH, *USER)), rng.choice(VIEW)) for _ in range(rng.randrange(5))
+            (rng.randrange(1, 30), rng.choice((*API, *HANGING, *CRASH, *USER)), rng.choice(VIEW))
+            for _ in range(rng.randrange(5))
         )
         troubles = [
             (round(rng.random() * 30, 3), rng.choice(TROUBLES), rng.choice((1.0, 6.0, 20.0)))

@@ -20,16 +20,19 @@ API = (
     "lost before",  # never arrives, and the client sees a time-out
     "lost after",  # arrives, and the client sees a time-out
     "conflict",
-    "touched",  # somebody else changes the object a moment before
+    "touched",  # somebody else changes the object a moment before, and back later
     "invalid",
     "denied",  # by an admission webhook, which has changed its mind when asked again
     "throttled",
     "failed",  # 500
     "unavailable",  # 503
     "gateway",  # 504, and it was carried out
-    "slow",
+    "slow",  # half a second, so that much happens meanwhile
 )
 """Faults of one request."""
+
+HANGING = ("hanging",)
+"""A request that takes seconds; by itself, since it moves all that follows in time."""
 
 CRASH = ("crash before", "crash after", "down before", "down after")
 """The process ends before or after the write; it starts again at once, or 20 s later."""
@@ -55,8 +58,8 @@ USER = ("reconsidered", "taken")
 created; half a second later it is taken back."""
 
 DOWN = 20.0
-SLOW = 4.0
-LATE = 1.0
+SLOW = {"slow": 0.5, "hanging": 6.0}
+LATE = 0.5
 RECONSIDERED = 0.5
 SILENCE = 90.0
 
@@ -77,23 +80,23 @@ class AtWrite(Faults):
         return AtWrite(self.number, self.api, self.view, self.over)
 
     def latency(self, world: World, request: Request) -> float:
-        return SLOW if self.api == "slow" and not self.over and world.attempts + 1 == self.number else 0.0
+        return SLOW.get(self.api, 0.0) if not self.over and world.attempts + 1 == self.number else 0.0
 
     def before(self, world: World, replica: Replica, request: Request, number: int) -> None:
         if number != self.number:
             return
         world.note(f"!!! {self}")
         disturb(world, replica, request, self.view)
-        self.over = self.api not in ("lost after", "gateway", "crash after", "down after", "paused", *USER)
+        self.over = self.api not in ("lost after", "gateway", "crash after", "down after", "paused", "touched", *USER)
         match self.api:
             case "lost before":
                 raise ApiError(0, "Timeout", "no answer in time")
             case "conflict":
                 raise ApiError(409, "Conflict", "the object has been modified")
             case "touched":
-                if world.api.get(request.resource, request.key) is not None:
-                    touch = {"metadata": {"annotations": {TOUCHED: str(number)}}}
-                    world.api.merge_patch(request.resource, request.key, touch, "somebody")
+                touch = _Touch(self, request.resource, request.key)
+                touch(world, "yes")
+                world.at(RECONSIDERED, Do(touch))
             case "cut":
                 world.cut(DOWN)
                 raise NO_ANSWER
@@ -116,7 +119,7 @@ class AtWrite(Faults):
                 raise Crash
 
     def after(self, world: World, replica: Replica, request: Request, number: int) -> None:
-        if number != self.number or self.over or self.api in USER:
+        if number != self.number or self.over or self.api in ("touched", *USER):
             return
         self.over = True
         match self.api:
@@ -171,6 +174,21 @@ def _take(world: World, fault: AtWrite, request: Request) -> None:
     theirs = {"apiVersion": manifest["apiVersion"], "kind": manifest["kind"], "metadata": meta, "spec": spec}
     world.api.create(request.resource, theirs, "somebody")
     world.at(RECONSIDERED, Do(_Withdraw(fault, request.resource, request.key)))
+
+
+@dataclass(frozen=True)
+class _Touch:
+    """An annotation on an object: it is put there, and taken away."""
+
+    fault: AtWrite
+    resource: Resource
+    key: Key
+
+    def __call__(self, world: World, value: str | None = None) -> None:
+        self.fault.over = value is None
+        if world.api.get(self.resource, self.key) is not None:
+            touched = {"metadata": {"annotations": {TOUCHED: value}}}
+            world.api.merge_patch(self.resource, self.key, touched, "somebody")
 
 
 def _another(value: Any) -> Any:
@@ -304,4 +322,4 @@ def _rewind(world: World, replica: Replica, kind: type[Any]) -> None:
 def every() -> list[tuple[str, str]]:
     """All single faults: each API fault with each fault of the view, and the crashes."""
     pairs = [(api, view) for api in API for view in VIEW if (api, view) != ("none", "none")]
-    return [*pairs, *((alone, "none") for alone in (*CRASH, *USER))]
+    return [*pairs, *((alone, "none") for alone in (*HANGING, *CRASH, *USER))]
