@@ -1,10 +1,10 @@
 """Programs as power switches: fence agents, IPMI in a process of its own, and what a deadline does to them."""
 
 import asyncio
-import os
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from vdcos.providers.fencing.contract import Failed, Power, Target
@@ -105,15 +105,16 @@ async def test_no_line_can_be_smuggled_in(folder: Path) -> None:
     assert not (folder.parent / "given").exists()
 
 
-def alive(pid: int) -> bool:
+async def alive(pid: int) -> bool:
+    """Whether a process outlives the next seconds. The loop goes on meanwhile: a program that was called off while it
+    started is killed once it has."""
     for _ in range(200):
         try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
+            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+                return False  # killed, and not yet collected by init
+        except psutil.NoSuchProcess:
             return False
-        if Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z":
-            return False  # killed, and not yet collected by init
-        time.sleep(0.02)
+        await asyncio.sleep(0.02)
     return True
 
 
@@ -131,7 +132,7 @@ async def test_a_program_and_its_children_end_with_their_deadline(tmp_path: Path
     with pytest.raises(TimeoutError if how == "deadline" else asyncio.CancelledError):
         await asyncio.wait_for(asyncio.shield(task), 20)
     for pid in pids.read_text().split():
-        assert not alive(int(pid))
+        assert not await alive(int(pid))
 
 
 async def test_a_program_that_is_cancelled_while_it_starts_leaves_no_children(tmp_path: Path) -> None:
@@ -146,7 +147,8 @@ async def test_a_program_that_is_cancelled_while_it_starts_leaves_no_children(tm
             await asyncio.wait_for(asyncio.shield(task), 20)
     await asyncio.sleep(0.3)
     pids = tmp_path / "pids"
-    assert not any(alive(int(pid)) for pid in (pids.read_text().split() if pids.exists() else ()))
+    for pid in pids.read_text().split() if pids.exists() else ():
+        assert not await alive(int(pid))
 
 
 async def test_endless_output_is_read_and_cut() -> None:
