@@ -202,7 +202,7 @@ async def _through_the_storm(here: Plane, vdcos: contenders.Contender, sizes: Si
         await here.request("POST", storm.START)
         wanted = sizes.storm_objects * sizes.storm_changes
         async with asyncio.timeout(contenders.PATIENCE):
-            while (report := await here.request("GET", storm.REPORT))["sent"] < wanted:
+            while (await here.request("GET", storm.SENT))["sent"] != wanted:
                 operator.check()
                 await asyncio.sleep(0.5)
         quiet = await operator.quiet(here)

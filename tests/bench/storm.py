@@ -26,7 +26,7 @@ BATCH = 16
 """Changes that go out in one write."""
 BOOKMARK_SECONDS = 20.0
 RECORDED = "index.json"
-START, REPORT = "/storm/start", "/storm/report"
+START, SENT, REPORT = "/storm/start", "/storm/sent", "/storm/report"
 
 
 class Replay:
@@ -73,6 +73,8 @@ class Replay:
         if path == START:
             self._started.set()
             return web.json_response({})
+        if path == SENT:
+            return web.json_response({"sent": self._sent[2]})
         if path == REPORT:
             return web.json_response(self._report())
         if request.method == "PATCH" and path in self._own:
