@@ -54,6 +54,7 @@ class Laws:
     def wrote(self, world: World, write: Write) -> None:
         _users_objects_are_theirs(write)
         _what_is_not_ours_is_left_alone(write)
+        _nothing_is_said_to_run_before_it_does(world, write)
 
     def changed(self, world: World, resource: Resource, change: Change) -> None:
         if change.type == "DELETED" and resource in (DV, PVC):
@@ -124,6 +125,18 @@ def _what_is_not_ours_is_left_alone(write: Write) -> None:
     owned = any(ref["apiVersion"].startswith(ownership.GROUP) for ref in meta.get("ownerReferences", ()))
     if not owned and disks.VM not in meta.get("labels", {}) and meta.get("labels", {}).get(MANAGED) != MANAGER:
         raise Violation("others' objects", f"{write.request.method} of {write.request.path}, which is not ours")
+
+
+def _nothing_is_said_to_run_before_it_does(world: World, write: Write) -> None:
+    """PoweredOn is said of a VM of which KubeVirt has said that it runs; it may have ended since."""
+    if write.request.resource != kinds.VIRTUAL_MACHINE or write.before is None or write.after is None:
+        return
+    was, says = (held.tree.get("status", {}).get("powerState") for held in (write.before, write.after))
+    if says != "PoweredOn" or was == says:
+        return
+    phases = {c.held.tree["status"]["phase"] for c in world.api.changes(VMI) if c.held.key == write.after.key}
+    if "Running" not in phases:
+        raise Violation("status truth", f"{write.after.key} is said to be PoweredOn, and it never ran")
 
 
 def _no_datastore_overflows(world: World, added: Held) -> None:
