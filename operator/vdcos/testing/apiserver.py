@@ -8,7 +8,7 @@ schemas, lists, and the log that watches read. Garbage collection and all else t
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -20,7 +20,9 @@ from vdcos.testing import schema, trees
 from vdcos.testing.hypervisor.values import stamp
 from vdcos.testing.trees import Path, Tree
 
-Fields = Mapping[str, frozenset[Path]]
+Manager = tuple[str, Literal["Apply", "Update"]]
+"""Who owns fields: a name, and how it came to them. Who patches and applies is two managers of one name."""
+Fields = Mapping[Manager, frozenset[Path]]
 """Field managers and the leaves that each one owns."""
 
 STATUS = frozenset(
@@ -29,6 +31,7 @@ STATUS = frozenset(
         ("vdcos.dev", "networks"),
         ("vdcos.dev", "datastores"),
         ("kubevirt.io", "virtualmachines"),
+        ("cdi.kubevirt.io", "datavolumes"),
         ("nmstate.io", "nodenetworkconfigurationpolicies"),
         ("", "pods"),
         ("", "nodes"),
@@ -37,8 +40,8 @@ STATUS = frozenset(
 )
 """Resources with a status subresource. KubeVirt's instances have none."""
 
-_NO_GENERATION = frozenset({"", "k8s.cni.cncf.io", "storage.k8s.io"})
-"""Groups whose objects have no generation, or never change theirs."""
+_NO_GENERATION = frozenset({"", "storage.k8s.io", "coordination.k8s.io"})
+"""Groups whose objects have no generation."""
 
 PATCH_TEST_FAILED = "the server rejected our request due to an error in our request"
 
@@ -161,6 +164,8 @@ class ApiServer:
                 return self.read(resource, key).raw
             case "POST":
                 return self.create(resource, body, manager, strict).raw
+            case "PUT":
+                return self.replace(resource, key, body, manager).raw
             case "DELETE":
                 options = body or {}
                 return self._deleted(self.delete(resource, key, options.get("preconditions", {})))
@@ -182,7 +187,14 @@ class ApiServer:
 
     # Writes. A manager of "" is nobody in particular: it owns no fields.
 
-    def create(self, resource: Resource, manifest: Tree, manager: str = "", strict: bool = False) -> Held:
+    def create(
+        self,
+        resource: Resource,
+        manifest: Tree,
+        manager: str = "",
+        strict: bool = False,
+        how: Literal["Apply", "Update"] = "Update",
+    ) -> Held:
         if "name" not in manifest["metadata"]:
             name = f"{manifest['metadata']['generateName']}{len(self.changes(resource))}"
             manifest = {**manifest, "metadata": {**manifest["metadata"], "name": name}}
@@ -205,7 +217,7 @@ class ApiServer:
         if resource == NAMESPACE:
             meta["finalizers"] = ["kubernetes"]
         tree["metadata"] = meta
-        owned = {manager: frozenset(_owned(tree))} if manager else {}
+        owned: Fields = {(manager, how): frozenset(_owned(tree))} if manager else {}
         return self._store(resource, key, None, tree, owned, strict)
 
     def apply(
@@ -217,10 +229,11 @@ class ApiServer:
         if live is None:
             if uid:
                 raise ApiError(409, "Conflict", f'{resource.plural} "{key.name}": the UID in the precondition is gone')
-            return self.create(resource, manifest, manager, strict)
+            return self.create(resource, manifest, manager, strict, "Apply")
         self._expect(resource, live, uid, manifest["metadata"].get("resourceVersion"))
+        me: Manager = (manager, "Apply")
         mine = frozenset(_owned(manifest))
-        others = {name: owned for name, owned in live.fields.items() if name != manager}
+        others = {name: owned for name, owned in live.fields.items() if name != me}
         fought = [
             (name, taken)
             for path in mine
@@ -230,7 +243,7 @@ class ApiServer:
             if trees.overlap(taken, path)
         ]
         if fought and not force:
-            said = ", ".join(sorted({f'conflict with "{name}": .{".".join(path)}' for name, path in fought}))
+            said = ", ".join(sorted({f'conflict with "{name}": .{".".join(path)}' for (name, _), path in fought}))
             raise ApiError(409, "Conflict", f"Apply failed with {len(fought)} conflict(s): {said}")
         lost = set(fought)
         fields = {
@@ -239,13 +252,13 @@ class ApiServer:
             if (left := frozenset(path for path in owned if (name, path) not in lost))
         }
         tree: Tree = live.tree
-        for path in live.fields.get(manager, frozenset()) - mine:
+        for path in live.fields.get(me, frozenset()) - mine:
             if not any(trees.overlap(path, other) for owned in (*fields.values(), mine) for other in owned):
                 tree = trees.without(tree, path)
         tree = trees.united(tree, _applicable(manifest))
         if (resource.group, resource.plural) in STATUS and "status" in live.tree:
             tree["status"] = live.tree["status"]
-        return self._store(resource, key, live, tree, {**fields, manager: mine}, strict)
+        return self._store(resource, key, live, tree, {**fields, me: mine}, strict)
 
     def json_patch(
         self, resource: Resource, key: Key, operations: list[Tree], manager: str = "", status: bool = False
@@ -314,12 +327,7 @@ class ApiServer:
                 tree["status"] = said
         if tree is live.tree:
             return live
-        fields = live.fields
-        if (fields or manager) and not status:
-            touched = frozenset(p for p in trees.changed(live.tree, tree) if p[0] != "status")
-            fields = {name: left for name, owned in fields.items() if (left := owned - touched)}
-            if manager and (present := frozenset(path for path in touched if trees.at(tree, path) is not None)):
-                fields[manager] = fields.get(manager, frozenset()) | present
+        fields = live.fields if status else _updated(live, tree, manager)
         return self._store(resource, live.key, live, tree, fields, False)
 
     def _store(
@@ -334,7 +342,10 @@ class ApiServer:
     ) -> Held:
         if old is not None and not system:
             tree = _kept(old, tree)
-        tree = self._admit(resource, old, tree, strict)
+            if old.deleting and set(tree["metadata"].get("finalizers", ())) - set(old.meta.get("finalizers", ())):
+                why = "metadata.finalizers: Forbidden: no new finalizers can be added if the object is being deleted"
+                raise ApiError(422, "Invalid", f'{resource.kind} "{key.name}" is invalid: {why}')
+        tree = self._admit(resource, old, _tidy(tree), strict)
         if old is not None:
             if tree == old.tree and fields == old.fields:
                 return old
@@ -433,12 +444,29 @@ def _owned(manifest: Tree) -> Iterator[Path]:
         yield path
 
 
+def _tidy(tree: Tree) -> Tree:
+    """Without empty maps and lists of the metadata, which are not stored."""
+    if all(value or name not in _OMITTED for name, value in tree["metadata"].items()):
+        return tree
+    meta = {name: value for name, value in tree["metadata"].items() if value or name not in _OMITTED}
+    return {**tree, "metadata": meta}
+
+
+def _updated(live: Held, tree: Tree, manager: str) -> Fields:
+    """Who owns what after an update, which takes what it changes out of everybody's hands."""
+    if not live.fields and not manager:
+        return live.fields
+    touched = frozenset(path for path in trees.changed(live.tree, tree) if path[0] != "status")
+    fields = {name: left for name, owned in live.fields.items() if (left := owned - touched)}
+    said = frozenset(path for path in touched if trees.at(tree, path) is not None)
+    if manager and said:
+        me: Manager = (manager, "Update")
+        fields[me] = fields.get(me, frozenset()) | said
+    return fields
+
+
 def _kept(old: Held, tree: Tree) -> Tree:
     """What nobody can change by an update: identity, and that it is being deleted."""
-    meta = {
-        name: value
-        for name, value in tree["metadata"].items()
-        if name not in _IDENTITY and not (name in _OMITTED and not value)
-    }
+    meta = {name: value for name, value in tree["metadata"].items() if name not in _IDENTITY}
     fixed = {name: old.meta[name] for name in _IDENTITY if name in old.meta}
     return {**tree, "metadata": {**meta, **fixed}}
