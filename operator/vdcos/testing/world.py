@@ -18,6 +18,9 @@ from vdcos.core.objects import Index, Key, Meta, Object, Own, Resource, Total, U
 from vdcos.core.plan import Action, Answer, Apply, Create, Delete, Instant, Patch, Plan
 from vdcos.core.service import Service
 from vdcos.core.snapshot import Snapshot, UndeclaredRead
+from vdcos.runtime.requests import ApiError
+from vdcos.testing import trees
+from vdcos.testing.apiserver import ApiServer, Held
 
 T = TypeVar("T")
 Tree = dict[str, Any]
@@ -30,6 +33,8 @@ OWN: Mapping[Resource, type[Any]] = {
 }
 
 ROUNDS = 6
+CREATED = 1_767_225_600.0
+"""2026-01-01T00:00:00Z"""
 START = Instant(1_700_000_000.0, 1_000.0)
 
 
@@ -49,8 +54,8 @@ class World:
     """Objects by kind and key. ``put`` what exists, ``view`` it as a service does, ``settle`` it as the engine does."""
 
     def __init__(self, *manifests: Mapping[str, Any]) -> None:
-        self._trees: dict[Resource, dict[Key, Tree]] = {}
-        self._applied: dict[tuple[Resource, Key], Tree] = {}
+        self._server = ApiServer()
+        self._server.now = CREATED
         self._kinds: dict[Resource, type[Any]] = {**{kind.resource: kind for kind in foreign(Object)}, **OWN}
         self._missing: dict[type[Any], Unreadable] = {}
         self._counter = itertools.count(1)
@@ -71,37 +76,37 @@ class World:
     def put(self, manifest: Mapping[str, Any]) -> Tree:
         """Store an object as it is; uid, version and time of creation are added where they are missing."""
         tree = copy.deepcopy(dict(manifest))
-        resource, key = self._resource(tree), _key(tree)
         meta = tree["metadata"]
         meta.setdefault("uid", f"uid-{next(self._counter)}")
         meta.setdefault("generation", 1)
         meta.setdefault("creationTimestamp", "2026-01-01T00:00:00Z")
-        meta["resourceVersion"] = str(next(self._counter))
-        self._trees.setdefault(resource, {})[key] = tree
-        self.changed[resource, key] = self.now.mono
-        return tree
+        return copy.deepcopy(self._place(self._resource(tree), tree, "somebody").tree)
 
     def change(self, kind: type[Any], key: Key, **changes: Any) -> None:
         """Merge changes into an object, as in ``change(KubeVirtVM, key, status={"printableStatus": "Running"})``."""
         tree = self.tree(kind, key)
-        self._store(self._resource(tree), key, merge(tree, changes))
+        changed = trees.merge(tree, copy.deepcopy(changes))
+        if changed.get("spec") != tree.get("spec"):
+            changed["metadata"]["generation"] = tree["metadata"]["generation"] + 1
+        self._place(self._resource_of(kind), changed, "somebody")
 
     def remove(self, kind: type[Any], key: Key) -> None:
-        del self._trees[self._resource_of(kind)][key]
-        self._applied.pop((self._resource_of(kind), key), None)
+        self._server.drop(self._resource_of(kind), key)
 
     def unavailable(self, kind: type[Any], why: str) -> None:
         self._missing[kind] = Unreadable(why)
 
     def tree(self, kind: type[Any], key: Key) -> Tree:
         """The object as JSON data, a copy."""
-        return copy.deepcopy(self._trees[self._resource_of(kind)][key])
+        held = self._server.get(self._resource_of(kind), key)
+        assert held is not None, f"there is no {kind.__name__} {key}"
+        return copy.deepcopy(held.tree)
 
     def has(self, kind: type[Any], key: Key) -> bool:
-        return key in self._trees.get(self._resource_of(kind), {})
+        return self._server.get(self._resource_of(kind), key) is not None
 
     def keys(self, kind: type[Any]) -> list[Key]:
-        return sorted(self._trees.get(self._resource_of(kind), {}))
+        return sorted(held.key for held in self._server.all(self._resource_of(kind)))
 
     # What a service sees, and what happens to what it plans
 
@@ -111,8 +116,7 @@ class World:
 
     def plan(self, service: Service[Any, Any], key: Key) -> Plan:
         """One look, without consequences."""
-        tree = self._trees[service.resource][key]
-        cr = api.parse(service.kind, msgspec.json.encode(tree))
+        cr = api.parse(service.kind, self._server.read(service.resource, key).raw)
         return service.plan(cr, service.observe(key, self.view(service)), self.now)
 
     def settle(self, service: Service[Any, Any], key: Key) -> Plan:
@@ -124,55 +128,33 @@ class World:
                 return plan
             for action in plan.actions:
                 self.carry_out(action, f"vdcos/{service.name}")
+            if not self.has(service.kind, key):
+                return plan  # its last finalizer went
         raise AssertionError(f"{key} still wants: {[action.why for action in plan.actions]}")
 
     def carry_out(self, action: Action, manager: str = "test") -> None:
         """Do what the API server would. Raises Conflict."""
         self.log.append(action)
-        resource = action.resource
-        match action:
-            case Create(manifest=manifest):
-                key = _key(manifest)
-                if key not in self._trees.get(resource, {}):
-                    self.put(manifest)
-            case Apply(manifest=manifest):
-                self._apply(resource, dict(manifest), getattr(action, "force", True))
-            case Patch(key=key, uid=uid, operations=operations):
-                tree = self._existing(resource, key, uid)
-                for operation in operations:
-                    tree = json_patch(tree, operation)
-                self._store(resource, key, tree)
-            case Delete(key=key, uid=uid):
-                self._existing(resource, key, uid)
-                del self._trees[resource][key]
-                self._applied.pop((resource, key), None)
-
-    def _apply(self, resource: Resource, manifest: Tree, force: bool) -> None:
-        key = _key(manifest)
-        live = self._trees.get(resource, {}).get(key)
-        if live is None:
-            self.put(manifest)
-        else:
-            if manifest["metadata"].get("uid", live["metadata"]["uid"]) != live["metadata"]["uid"]:
-                raise Conflict(f"{key} is another object by now")
-            if not force and (resource, key) not in self._applied:
-                raise Conflict(f"{key} exists and belongs to somebody else")
-            before = self._applied.get((resource, key), {})
-            self._store(resource, key, merge(without(live, before, manifest), manifest))
-        self._applied[resource, key] = copy.deepcopy(manifest)
-
-    def _store(self, resource: Resource, key: Key, tree: Tree) -> None:
-        old = self._trees[resource][key]
-        if tree["metadata"].get("ownerReferences") == []:
-            del tree["metadata"]["ownerReferences"]  # an API server leaves empty lists of metadata out
-        if tree == old:
-            return
-        meta = tree["metadata"]
-        if tree.get("spec") != old.get("spec"):
-            meta["generation"] = old["metadata"]["generation"] + 1
-        meta["resourceVersion"] = str(next(self._counter))
-        self._trees[resource][key] = tree
-        self.changed[resource, key] = self.now.mono
+        server, resource = self._server, action.resource
+        version = server.version
+        try:
+            match action:
+                case Create(manifest=manifest):
+                    key = _key(manifest)
+                    if server.get(resource, key) is None:
+                        server.create(resource, dict(manifest), manager, strict=True)
+                case Apply(manifest=manifest, force=force):
+                    key = _key(manifest)
+                    server.apply(resource, key, dict(manifest), manager, force, strict=True)
+                case Patch(key=key, uid=uid, operations=operations, subresource=subresource):
+                    tested = [{"op": "test", "path": "/metadata/uid", "value": uid}, *map(dict, operations)]
+                    server.json_patch(resource, key, tested, manager, subresource == "status")
+                case Delete(key=key, uid=uid, resource_version=resource_version):
+                    server.delete(resource, key, {"uid": uid, "resourceVersion": resource_version or ""})
+        except ApiError as error:
+            raise Conflict(error.message) from error
+        if server.version > version:
+            self.changed[resource, key] = self.now.mono
 
     def _say(self, service: Service[Any, Any], key: Key, plan: Plan) -> None:
         if plan.status is None:
@@ -187,13 +169,16 @@ class World:
             "conditions": merged,
         }
         api.parse(service.kind, msgspec.json.encode(tree))
-        self._store(service.resource, key, tree)
+        self._place(service.resource, tree, f"vdcos/{service.name}")
 
-    def _existing(self, resource: Resource, key: Key, uid: str) -> Tree:
-        tree = self._trees.get(resource, {}).get(key)
-        if tree is None or tree["metadata"]["uid"] != uid:
-            raise Conflict(f"{key} is gone, or another object by now")
-        return copy.deepcopy(tree)
+    def _place(self, resource: Resource, tree: Tree, manager: str) -> Held:
+        """Store what differs from what is there."""
+        key = _key(tree)
+        live = self._server.get(resource, key)
+        if live is None or live.tree != tree:
+            live = self._server.place(resource, tree, manager)
+            self.changed[resource, key] = self.now.mono
+        return live
 
     def _resource(self, tree: Mapping[str, Any]) -> Resource:
         for resource in self._kinds:
@@ -207,8 +192,8 @@ class World:
     # For View
 
     def held(self, kind: type[Any], key: Key) -> Object | Own | None:
-        tree = self._trees.get(self._resource_of(kind), {}).get(key)
-        return None if tree is None else decode(kind, msgspec.json.encode(tree))
+        held = self._server.get(self._resource_of(kind), key)
+        return None if held is None else decode(kind, held.raw)
 
     def changed_at(self, kind: type[Any], key: Key) -> float | None:
         return self.changed.get((self._resource_of(kind), key)) if self.has(kind, key) else None
@@ -288,61 +273,6 @@ class View:
     def _declared(self, kind: type[Any]) -> None:
         if kind not in self._kinds:
             raise UndeclaredRead(f"{self._name} reads {kind.__name__} and does not declare it in watches")
-
-
-def merge(tree: Mapping[str, Any], changes: Mapping[str, Any]) -> Tree:
-    """RFC 7386: objects merge, None removes, all else replaces."""
-    merged = dict(tree)
-    for field, value in changes.items():
-        if value is None:
-            merged.pop(field, None)
-        elif isinstance(value, Mapping):
-            known = merged.get(field)
-            merged[field] = merge(known if isinstance(known, Mapping) else {}, value)
-        else:
-            merged[field] = copy.deepcopy(value)
-    return merged
-
-
-def without(live: Mapping[str, Any], before: Mapping[str, Any], now: Mapping[str, Any]) -> Tree:
-    """What server-side apply removes: fields that we applied before and no longer apply."""
-    kept = dict(live)
-    for field, value in before.items():
-        if field not in now:
-            kept.pop(field, None)
-        elif isinstance(value, Mapping) and isinstance(now[field], Mapping) and isinstance(kept.get(field), Mapping):
-            kept[field] = without(kept[field], value, now[field])
-    return kept
-
-
-def json_patch(tree: Mapping[str, Any], operation: Mapping[str, Any]) -> Tree:
-    """One operation of RFC 6902 (add, replace, remove, test) on a copy. Raises Conflict when it does not fit."""
-    result = copy.deepcopy(dict(tree))
-    *way, last = [step.replace("~1", "/").replace("~0", "~") for step in operation["path"].split("/")[1:]]
-    place: Any = result
-    try:
-        for step in way:
-            place = place[int(step)] if isinstance(place, list) else place[step]
-        index: Any = last
-        if isinstance(place, list):
-            index = len(place) if last == "-" else int(last)
-        match operation["op"]:
-            case "add" if isinstance(place, list):
-                place.insert(index, copy.deepcopy(operation["value"]))
-            case "add":
-                place[index] = copy.deepcopy(operation["value"])
-            case "replace":
-                place[index]
-                place[index] = copy.deepcopy(operation["value"])
-            case "remove":
-                del place[index]
-            case "test":
-                held = place.get(index) if isinstance(place, dict) else place[index]
-                if held != operation["value"]:  # as in kube-apiserver, null holds for what is absent
-                    raise Conflict(f"test of {operation['path']} failed")
-    except (KeyError, IndexError) as error:
-        raise Conflict(f"{operation['op']} {operation['path']}: there is no {error}") from error
-    return result
 
 
 def _key(manifest: Mapping[str, Any]) -> Key:

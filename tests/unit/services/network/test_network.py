@@ -348,7 +348,7 @@ def test_deletion_waits_for_those_who_use_it_and_names_them() -> None:
     for number in range(11):
         there.remove(api.VirtualMachine, Key("a", f"vm{number:02}"))
     assert settle(there)["Deleting"].reason == "Released"
-    assert "finalizers" not in there.tree(api.Network, RED)["metadata"]
+    assert not there.has(api.Network, RED)
     assert definitions(there) == []
 
 

@@ -12,7 +12,8 @@ from vdcos.core.foreign.kubevirt import VirtualMachineInstance
 from vdcos.core.objects import Key
 from vdcos.core.plan import Plan
 from vdcos.services.virtualmachine import VirtualMachineService
-from vdcos.testing.world import World, merge
+from vdcos.testing.trees import merge
+from vdcos.testing.world import World
 
 Tree = dict[str, Any]
 
