@@ -2,10 +2,11 @@
 
 from vdcos.core import kinds
 from vdcos.core.objects import Key
+from vdcos.runtime.queue import Item
 from vdcos.runtime.requests import ApiError, Request
 from vdcos.testing.laws import Laws
 from vdcos.testing.replica import Replica
-from vdcos.testing.scenarios import GOLD, LAN, Create, Scenario, machine
+from vdcos.testing.scenarios import GOLD, LAN, Create, Edit, Scenario, machine
 from vdcos.testing.simulator import Dice, Faults, World
 
 OTHERS = 30
@@ -35,3 +36,19 @@ def test_a_stuck_object_delays_no_other() -> None:
         assert held is not None
         ready = next((c["status"] for c in held.tree["status"].get("conditions", ()) if c["type"] == "Ready"), "")
         assert (ready == "True") is (name != "stuck"), name
+
+
+def test_an_edit_is_seen_at_once_although_a_later_look_is_due() -> None:
+    """A Datastore whose counts have changed is to be looked at again in seconds; its user does not wait for that."""
+    world = Scenario("edit", (Create(machine()),), {}, (GOLD, LAN)).world(laws=Laws())
+    replica = next(iter(world.replicas.values()))
+    gold = Item("datastore", Key("", "gold"))
+    while replica.queue._due.get(gold, 0.0) < world.now + 1.5:
+        assert world.step(), "the counts of a Datastore are paced"
+    Edit(kinds.DATASTORE, "gold", {"spec": {"maintenance": True}})(world)
+    world.notice()
+    end = world.now + 1.0
+    while world.next()[0] < end:
+        world.step()
+    held = world.api.read(kinds.DATASTORE, Key("", "gold"))
+    assert held.tree["status"]["observedGeneration"] == held.meta["generation"]

@@ -407,10 +407,13 @@ class ApiServer:
         known = _ADMITTED.get((resource, strict, said))
         if known is None:
             known = _validated(resource, tree, strict)
+            if len(_ADMITTED) > _MOST:
+                _ADMITTED.clear()
             _ADMITTED[resource, strict, said] = known
         return {**tree, **known}
 
 
+_MOST = 30_000
 _PARTS = ("spec", "status")
 _ADMITTED: dict[tuple[Resource, bool, bytes], Mapping[str, Any]] = {}
 """What was admitted before is admitted again, with the same defaults."""

@@ -17,7 +17,7 @@ from vdcos.runtime.store import Store, decoder
 
 T = TypeVar("T")
 
-MOST = 200_000
+MOST = 30_000
 """Entries of a cache, after which it is emptied."""
 
 
