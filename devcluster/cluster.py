@@ -144,6 +144,16 @@ class Cluster:
         """Where faults are asked for and the ledger is read."""
         return self.record.hosts_url
 
+    def bmc(self, host: str) -> dict[str, Any]:
+        """How the BMC of a host is reached: ``address``, ``system``, ``username``, ``password`` and ``ca.crt``."""
+        return {
+            "address": self.record.bmc_url,
+            "system": f"/redfish/v1/Systems/{host}",
+            "username": "admin",
+            "password": layout.ensure_bmc_password(self.files),
+            "ca.crt": self.ca.read_text(),
+        }
+
     # What one does with it
 
     def kubectl(self, *arguments: str, stdin: str | None = None, kubeconfig: Path | None = None) -> str:

@@ -15,7 +15,7 @@ import yaml
 Phase = Literal["starting", "ready", "stopping", "stopped", "failed"]
 
 ADMIN = "admin"
-PORTS = ("apiserver", "virt-api", "virt-controller", "cdi-api", "handler", "control")
+PORTS = ("apiserver", "virt-api", "virt-controller", "cdi-api", "handler", "control", "bmc")
 
 _CONTROLLER = "system:serviceaccount:kubevirt:kubevirt-controller"
 _IDENTITIES = {
@@ -56,6 +56,10 @@ class Layout:
     @property
     def tokens(self) -> Path:
         return self.directory / "tokens.csv"
+
+    @property
+    def bmc_password(self) -> Path:
+        return self.directory / "bmc-password"
 
     @property
     def audit_policy(self) -> Path:
@@ -112,9 +116,14 @@ class Record:
     def hosts_url(self) -> str:
         return f"http://127.0.0.1:{self.ports['control']}"
 
+    @property
+    def bmc_url(self) -> str:
+        return f"https://127.0.0.1:{self.ports['bmc']}"
+
     def write(self, layout: Layout) -> None:
         document = dataclasses.asdict(self)
         document |= {"server": self.server, "hostsControl": self.hosts_url, "kubeconfig": str(layout.kubeconfig())}
+        document |= {"bmc": self.bmc_url}
         replace(layout.record, json.dumps(document, indent=2) + "\n")
 
 
@@ -139,6 +148,13 @@ def ensure_tokens(layout: Layout) -> dict[str, str]:
         replace(layout.tokens, "\n".join(lines) + "\n")
     with layout.tokens.open(newline="") as file:
         return {name: token for token, _user, name, _groups in csv.reader(file)}
+
+
+def ensure_bmc_password(layout: Layout) -> str:
+    """The password of the hosts' BMCs, made once."""
+    if not layout.bmc_password.exists():
+        replace(layout.bmc_password, secrets.token_urlsafe(18) + "\n")
+    return layout.bmc_password.read_text().strip()
 
 
 def write_kubeconfig(path: Path, server: str, ca: Path, user: dict[str, Any], namespace: str = "default") -> Path:

@@ -37,6 +37,7 @@ LEAVES = (
     Leaf("virt-controller", "virt-controller", ("virt-controller.kubevirt.svc",)),
     Leaf("virt-handler", "kubevirt.io:system:node:virt-handler"),
     Leaf("cdi-api", "cdi-api", ("cdi-api.cdi.svc",)),
+    Leaf("bmc", "bmc"),
 )
 
 
@@ -71,7 +72,7 @@ def ensure(directory: Path) -> Pki:
     """Create what is missing. A directory that was left half filled by an interrupted run is completed anew."""
     pki = Pki(directory)
     complete = directory / "complete"
-    if complete.exists():
+    if complete.exists() and all(pki.cert(leaf.file).exists() for leaf in LEAVES):
         return pki
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     ca_key = rsa.generate_private_key(public_exponent=65537, key_size=2048)

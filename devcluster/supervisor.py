@@ -203,6 +203,7 @@ class Supervisor:
     def _identities(self, keys: pki.Pki) -> dict[str, str]:
         """Write the kubeconfig of every identity; they live as long as the cluster's directory."""
         tokens = layout.ensure_tokens(self._files)
+        layout.ensure_bmc_password(self._files)
         server = self._record.server
         for identity, token in tokens.items():
             layout.write_kubeconfig(self._files.kubeconfig(identity), server, keys.ca, {"token": token})
@@ -391,6 +392,10 @@ class Programs:
             *("--hosts", str(self.settings.hosts)),
             *("--handler-port", str(self.ports["handler"])),
             *("--control-port", str(self.ports["control"])),
+            *("--bmc-port", str(self.ports["bmc"])),
+            *("--bmc-cert", str(self.keys.cert("bmc"))),
+            *("--bmc-key", str(self.keys.key("bmc"))),
+            *("--bmc-password", str(self.files.bmc_password)),
             *("--tls-cert", str(self.keys.cert("virt-handler"))),
             *("--tls-key", str(self.keys.key("virt-handler"))),
             *("--client-ca", str(self.keys.ca)),

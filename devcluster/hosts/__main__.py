@@ -8,7 +8,8 @@ import signal
 from pathlib import Path
 
 from devcluster.hosts.api import Api
-from devcluster.hosts.servers import control_app, handler_app, mutual_tls, serve
+from devcluster.hosts.redfish import redfish_app
+from devcluster.hosts.servers import control_app, handler_app, mutual_tls, serve, server_tls
 from devcluster.hosts.simulator import Simulator
 from vdcos.testing.hypervisor.values import Timings
 
@@ -19,6 +20,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--hosts", type=int, required=True, help="how many; they are called host-1 to host-N")
     parser.add_argument("--handler-port", type=int, required=True, help="virt-handler's server (mutual TLS)")
     parser.add_argument("--control-port", type=int, required=True, help="faults, state and ledger (HTTP)")
+    parser.add_argument("--bmc-port", type=int, required=True, help="the hosts' BMCs (Redfish, TLS)")
+    parser.add_argument("--bmc-cert", type=Path, required=True)
+    parser.add_argument("--bmc-key", type=Path, required=True)
+    parser.add_argument("--bmc-password", type=Path, required=True, help="a file that holds it")
     parser.add_argument("--tls-cert", type=Path, required=True)
     parser.add_argument("--tls-key", type=Path, required=True)
     parser.add_argument("--client-ca", type=Path, required=True)
@@ -37,6 +42,11 @@ async def _run(options: argparse.Namespace) -> None:
         runners = [
             await serve(handler_app(simulator), options.handler_port, tls),
             await serve(control_app(simulator), options.control_port),
+            await serve(
+                redfish_app(simulator, options.bmc_password.read_text().strip()),
+                options.bmc_port,
+                server_tls(options.bmc_cert, options.bmc_key),
+            ),
         ]
         playing = asyncio.create_task(simulator.run())
         for number in (signal.SIGINT, signal.SIGTERM):

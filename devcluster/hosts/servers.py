@@ -117,6 +117,13 @@ async def serve(app: web.Application, port: int, tls: ssl.SSLContext | None = No
     return runner
 
 
+def server_tls(cert: Path, key: Path) -> ssl.SSLContext:
+    """A server's TLS that lets in everybody."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(cert, key)
+    return context
+
+
 def mutual_tls(cert: Path, key: Path, client_ca: Path) -> ssl.SSLContext:
     """A server's TLS that lets in only clients with a certificate of the authority."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(client_ca))

@@ -15,9 +15,10 @@ from devcluster.hosts.api import Api, Changed, Listed
 from devcluster.hosts.kinds import WATCHED, Kind
 from devcluster.hosts.store import Store, nodes_of
 from devcluster.hosts.writer import Writer
-from vdcos.testing.hypervisor import Interval, intervals, overlaps, step, storage
+from vdcos.testing.hypervisor import Interval, bmc, intervals, node, overlaps, step, storage
 from vdcos.testing.hypervisor.objects import AttachmentDefinition, ConfigMap, Object, Pod, Secret, Vmi
 from vdcos.testing.hypervisor.values import (
+    BMC_FAULTS,
     ClearFault,
     Command,
     Control,
@@ -275,11 +276,18 @@ class Simulator:
         if kind not in list(Fault):
             known = ", ".join([*_HOST_FAULTS, *Fault, Command.CRASH, Command.SHUTDOWN, "agent-on"])
             raise BadRequest(f"there is no fault {kind}: there are {known}")
+        fault = Fault(kind)
+        if fault in BMC_FAULTS and (vm or not host):
+            raise BadRequest(f"{kind} needs a host, and no vm")
         if not (host or vm):
             raise BadRequest(f"{kind} needs a host or a vm (namespace/name)")
-        fault = Fault(kind)
         for name in [host] if host else self.hosts:
             self._deliver(name, ClearFault(fault, vm) if clear else SetFault(fault, vm, seconds))
+
+    def reset(self, host: str, kind: str) -> None:
+        """A host's BMC is told to reset it."""
+        for event in bmc.reset(self.hosts[host], kind):
+            self._deliver(host, event)
 
     def state(self) -> dict[str, Any]:
         """All hosts and their processes, for people and tests."""
@@ -300,6 +308,7 @@ def _host_state(host: Host) -> dict[str, Any]:
         "powered": host.powered,
         "connected": host.connected,
         "hung": host.hung,
+        "bootID": node.boot_id(host),
         "boots": host.boots,
         "faults": [{"fault": fault, "vm": vm} for fault, vm in host.faults],
         "pods": len(host.pods),

@@ -72,6 +72,8 @@ class Answers:
         ``stated`` are the ids of effects in the stored status, ``new`` those that our own write has just put there:
         only these are begun. Raises UnstatedEffect.
         """
+        if not asks and item not in self._held:
+            return
         named = {ask.id: ask for ask in asks}
         if len(named) != len(asks):
             raise UnstatedEffect(f"an id is used twice: {', '.join(ask.id for ask in asks)}")
@@ -79,8 +81,6 @@ class Answers:
             raise UnstatedEffect(f"status.asked lacks {', '.join(unstated)}")
         if self._uids.get(item) != uid:
             self.drop(item)
-        if not asks and item not in self._held:
-            return
         self._uids[item] = uid
         held = self._held.setdefault(item, {})
         for known in [known for id_, known in held.items() if id_ not in named or self._outdated(known, named[id_])]:

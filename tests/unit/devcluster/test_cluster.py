@@ -89,7 +89,7 @@ def test_a_record_is_read_as_it_was_written(files: layout.Layout) -> None:
         step="",
         hosts=2,
         supervisor=7,
-        ports={"apiserver": 1234, "control": 5678},
+        ports={"apiserver": 1234, "control": 5678, "bmc": 9012},
         versions={"kubernetes": "v1"},
         processes=[layout.ProcessRecord("etcd", 8, None, 0, "etcd.log")],
     )
@@ -97,6 +97,7 @@ def test_a_record_is_read_as_it_was_written(files: layout.Layout) -> None:
     assert layout.read_record(files) == record
     document = json.loads(files.record.read_text())
     assert (document["server"], document["hostsControl"]) == ("https://127.0.0.1:1234", "http://127.0.0.1:5678")
+    assert document["bmc"] == "https://127.0.0.1:9012"
 
 
 def test_a_supervisor_that_is_not_there_is_not_up(cluster: Cluster) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from devcluster import build, kube, layout, supervisor
+from devcluster import build, kube, layout, pki, supervisor
+from devcluster.hosts import __main__ as hosts
 from devcluster.processes import PortTakenError, StartError
 
 ARTIFACTS = build.Artifacts({program.name: Path(f"/bin/{program.name}") for program in build.PROGRAMS}, Path("/none"))
@@ -178,3 +179,25 @@ async def test_put_waits_for_its_kind_and_gives_up_on_a_refusal() -> None:
     assert not late.codes
     with pytest.raises(kube.ApiError, match="Thing x: 422"):
         await Late(422).put(thing)
+
+
+def test_hosts_understand_the_command_line_that_is_made_for_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ports = {name: 31000 + number for number, name in enumerate(layout.PORTS)}
+    files, keys = layout.Layout(tmp_path), pki.Pki(tmp_path / "pki")
+    program = supervisor.Programs(supervisor.Settings(tmp_path), files, ARTIFACTS, keys, ports).hosts()
+    assert program is not None
+    monkeypatch.setattr("sys.argv", [str(part) for part in program.arguments[2:]])
+    read = hosts._arguments()
+    assert (read.handler_port, read.control_port, read.bmc_port) == (
+        ports["handler"],
+        ports["control"],
+        ports["bmc"],
+    )
+    assert (read.bmc_cert, read.bmc_key, read.bmc_password) == (
+        keys.cert("bmc"),
+        keys.key("bmc"),
+        files.bmc_password,
+    )
+    assert "bmc" in {leaf.file for leaf in pki.LEAVES}

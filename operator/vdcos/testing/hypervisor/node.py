@@ -137,9 +137,14 @@ def _status(host: Host, now: float) -> Json:
             "machineID": f"{host.index:032x}",
             "operatingSystem": "linux",
             "osImage": "Debian GNU/Linux 13 (trixie)",
-            "systemUUID": f"00000000-0000-4000-9000-{host.index:012x}",
+            "systemUUID": system_uuid(host),
         },
     }
+
+
+def system_uuid(host: Host) -> str:
+    """The machine's own, which no boot and no installation changes."""
+    return f"00000000-0000-4000-9000-{host.index:012x}"
 
 
 def boot_id(host: Host) -> str:

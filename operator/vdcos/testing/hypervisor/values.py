@@ -205,6 +205,14 @@ class Fault(StrEnum):
     FULL_DISK = "full-disk"
     AGENT_OFF = "agent-off"
     IGNORE_ACPI = "ignore-acpi"
+    LIAR = "liar"
+    BMC_TIMEOUT = "bmc-timeout"
+    BMC_DEAD = "bmc-dead"
+    BMC_SLOW = "bmc-slow"
+
+
+BMC_FAULTS = (Fault.LIAR, Fault.BMC_TIMEOUT, Fault.BMC_DEAD, Fault.BMC_SLOW)
+"""Faults of a host's BMC, whatever becomes of the host: see `bmc`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +222,7 @@ class SetFault:
     fault: Fault
     vm: str = ""
     seconds: float = 30.0
-    """How much longer a start takes (`slow-start` only)."""
+    """How much longer a start (`slow-start`) or an answer (`bmc-slow`) takes."""
 
 
 @dataclass(frozen=True, slots=True)
