@@ -363,6 +363,8 @@ def test_a_remediation_proves(reason: str, found: FenceAgentsRemediation, later:
     )
     step = look(FAR, switches=None, config=MEDIK8S, signs=signs)
     assert bool(step.receipt) == proved
+    if not proved and found.metadata.annotation(INCARNATION) == "boot-a":
+        assert step.after == (7.0 if later else 25.0), "somebody must look when it is late, or silent for long enough"
 
 
 def test_a_remediation_that_takes_too_long_makes_room_for_the_next() -> None:

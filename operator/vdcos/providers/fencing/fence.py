@@ -327,7 +327,9 @@ def _remediated(attempt: _Attempt) -> _Outcome:
         return Receipt(attempt.name, attempt.host.incarnation, "Remediated", proof)
     late = attempt.signs.remediation_since + attempt.provider.timeout_seconds
     if late > attempt.now:
-        return _Pending((), "the remediation is under way", min(1.0, late - attempt.now) if succeeded else None)
+        silence = attempt.fencing.quiet_seconds - attempt.signs.quiet
+        wait = min(late - attempt.now, silence) if succeeded else late - attempt.now
+        return _Pending((), "the remediation is under way", wait)
     if succeeded:
         return _Failure("the remediation succeeded and the host gives signs of life", late)
     word = done.message if done is not None else "its fence agent has not run"
