@@ -29,6 +29,10 @@ ROUNDS = 6
 # What the API server says, with 422, of a JSON patch that does not apply (a test failed); of a bad result it says more.
 PATCH_TEST_FAILED = "the server rejected our request due to an error in our request"
 
+# What it says, with 422, of server-side apply with the uid of an object whose name another has by now (where nobody has
+# it, that is a conflict).
+ANOTHER_UID = "metadata.uid: Invalid value"
+
 # Seconds after which a refused request is tried again although nobody changed the object: the cause may have been a
 # feature gate or a policy of the cluster.
 REFUSAL_STANDS = 300.0
@@ -258,6 +262,8 @@ class Engine:
                 return
             elif isinstance(action, Patch) and error.status == 422 and error.message.startswith(PATCH_TEST_FAILED):
                 raise ApiError(409, "Conflict", "the object is not what the patch was made for") from error
+            elif isinstance(action, Apply) and error.status == 422 and ANOTHER_UID in error.message:
+                raise ApiError(409, "Conflict", "another object has the name of the one to change") from error
             else:
                 raise
         if kind is not None and not (

@@ -230,7 +230,10 @@ class ApiServer:
             if uid:
                 raise ApiError(409, "Conflict", f'{resource.plural} "{key.name}": the UID in the precondition is gone')
             return self.create(resource, manifest, manager, strict, "Apply")
-        self._expect(resource, live, uid, manifest["metadata"].get("resourceVersion"))
+        if uid and uid != live.meta["uid"]:
+            why = f'metadata.uid: Invalid value: "{uid}": field is immutable'
+            raise ApiError(422, "Invalid", f'{resource.plural}.{resource.group} "{key.name}" is invalid: {why}')
+        self._expect(resource, live, None, manifest["metadata"].get("resourceVersion"))
         me: Manager = (manager, "Apply")
         mine = frozenset(_owned(manifest))
         others = {name: owned for name, owned in live.fields.items() if name != me}

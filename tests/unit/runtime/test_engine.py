@@ -469,6 +469,20 @@ def test_a_patch_whose_test_fails_looks_again_and_one_with_a_bad_result_is_refus
     assert "too heavy" in bench.condition("Stalled")["message"]
 
 
+def test_an_apply_to_a_namesake_looks_again_and_is_no_refusal(bench: Bench) -> None:
+    apply = Apply(Box.resource, {**box_manifest(), "metadata": {"name": "fast", "uid": "gone"}}, "change")
+    bench.toy.override = lambda cr, seen: Plan((apply,), status={})
+    bench.server.fail["apply"] = [
+        ApiError(
+            422,
+            "Invalid",
+            'boxes.toys.example "fast" is invalid: metadata.uid: Invalid value: "gone": field is immutable',
+        )
+    ]
+    assert bench.look().result == "conflict"
+    assert "status" not in bench.verbs, "nobody is told that the object is refused"
+
+
 def test_deletions_carry_their_preconditions_and_tolerate_that_it_is_gone(bench: Bench) -> None:
     bench.look()
     stored = bench.store.heard(Box, KEY)

@@ -75,7 +75,7 @@ def test_an_apply_for_an_object_that_is_gone_creates_none(api: ApiServer) -> Non
     with refused(409, "Conflict"):
         api.apply(VM, WEB, vm({}, uid="of before"), "ours", True)
     api.create(VM, vm({}))
-    with refused(409, "Conflict"):
+    with refused(422, "Invalid"):
         api.apply(VM, WEB, vm({}, uid="of before"), "ours", True)
 
 
