@@ -33,6 +33,9 @@ PATCH_TEST_FAILED = "the server rejected our request due to an error in our requ
 # it, that is a conflict).
 ANOTHER_UID = "metadata.uid: Invalid value"
 
+# What it says, with 500, of server-side apply of a field that the schema does not know, or of a wrong type.
+NOT_IN_SCHEMA = "failed to create typed patch object"
+
 # Seconds after which a refused request is tried again although nobody changed the object: the cause may have been a
 # feature gate or a policy of the cluster.
 REFUSAL_STANDS = 300.0
@@ -199,7 +202,7 @@ class Engine:
             told = yield from self._tell(item, service, own, plan, None)
             return Outcome("done", _sooner(plan.after, self._answers.after(item))) if told else Outcome("conflict")
         refusal = _refusal(failure)
-        passing = failure.status in (0, 429) or failure.status >= 500
+        passing = failure.status in (0, 429) or (failure.status >= 500 and not _is_refusal(failure))
         if refusal is not None and (not passing or self._queue.failures(item) >= WORTH_TELLING):
             yield from self._tell(item, service, own, plan, refusal)
         return self._after(failure)
@@ -526,6 +529,8 @@ def _creates(action: Action) -> bool:
 
 def _is_refusal(error: ApiError) -> bool:
     """Whether a repetition would be refused again: it is invalid, or an admission webhook or policy says no."""
+    if error.status == 500:
+        return error.message.startswith(NOT_IN_SCHEMA)
     return error.status in (400, 422) or (error.status == 403 and "denied the request" in error.message)
 
 

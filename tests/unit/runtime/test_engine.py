@@ -283,6 +283,12 @@ def test_a_child_that_exists_already_is_read_not_created_again(bench: Bench) -> 
         (ApiError(500, "InternalError", "boom"), "backoff", None, ""),
         (ApiError(0, "Timeout", "no answer"), "backoff", None, ""),
         (ApiError(422, "Invalid", "weight: too heavy"), "refused", "False", "weight: too heavy"),
+        (
+            ApiError(500, "Unknown", "failed to create typed patch object (b; v1, Kind=Box): .x: field not declared"),
+            "refused",
+            "False",
+            ".x: field not declared",
+        ),
         (ApiError(403, "Forbidden", 'admission webhook "x" denied the request: no'), "refused", "False", "no"),
         (ApiError(403, "Forbidden", "exceeded quota: disks"), "backoff", "False", "If it is a quota, raise it"),
     ],
