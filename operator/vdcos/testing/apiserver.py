@@ -27,9 +27,6 @@ Fields = Mapping[Manager, frozenset[Path]]
 
 STATUS = frozenset(
     {
-        ("vdcos.dev", "virtualmachines"),
-        ("vdcos.dev", "networks"),
-        ("vdcos.dev", "datastores"),
         ("kubevirt.io", "virtualmachines"),
         ("cdi.kubevirt.io", "datavolumes"),
         ("nmstate.io", "nodenetworkconfigurationpolicies"),
@@ -38,7 +35,7 @@ STATUS = frozenset(
         ("", "persistentvolumeclaims"),
     }
 )
-"""Resources with a status subresource. KubeVirt's instances have none."""
+"""Resources of others with a status subresource; all of ours have one. KubeVirt's instances have none."""
 
 _NO_GENERATION = frozenset({"", "storage.k8s.io", "coordination.k8s.io"})
 """Groups whose objects have no generation."""
@@ -204,7 +201,7 @@ class ApiServer:
         self._admit_namespace(resource, key)
         kept = {name: value for name, value in manifest["metadata"].items() if name not in _SYSTEM}
         tree = {**manifest, "metadata": kept}
-        if (resource.group, resource.plural) in STATUS and manager:
+        if _has_status(resource) and manager:
             tree.pop("status", None)
         number = self._births[resource, key] = self._births.get((resource, key), 0) + 1
         meta = {
@@ -259,7 +256,7 @@ class ApiServer:
             if not any(trees.overlap(path, other) for owned in (*fields.values(), mine) for other in owned):
                 tree = trees.without(tree, path)
         tree = trees.united(tree, _applicable(manifest))
-        if (resource.group, resource.plural) in STATUS and "status" in live.tree:
+        if _has_status(resource) and "status" in live.tree:
             tree["status"] = live.tree["status"]
         return self._store(resource, key, live, tree, {**fields, me: mine}, strict)
 
@@ -338,7 +335,7 @@ class ApiServer:
 
     def _update(self, resource: Resource, live: Held, tree: Tree, manager: str, status: bool) -> Held:
         """An update by a patch: of the status or of all else, where the two are apart."""
-        if (resource.group, resource.plural) in STATUS and manager:
+        if _has_status(resource) and manager:
             kept = live.tree if status else tree
             said = (tree if status else live.tree).get("status")
             tree = {name: value for name, value in kept.items() if name != "status"}
@@ -440,6 +437,10 @@ _SYSTEM = ("uid", "resourceVersion", "generation", "creationTimestamp", "managed
 _OMITTED = ("labels", "annotations", "finalizers", "ownerReferences")
 """Left out when they are empty, as Go does."""
 _IDENTITY = (*_SYSTEM, "deletionGracePeriodSeconds", "name", "namespace")
+
+
+def _has_status(resource: Resource) -> bool:
+    return resource.group == GROUP or (resource.group, resource.plural) in STATUS
 
 
 @lru_cache(maxsize=65536)
