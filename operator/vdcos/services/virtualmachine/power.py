@@ -25,6 +25,9 @@ STAYED_OFF = "StayedOff"
 _NOT_UP_YET = ("GuestNotRunning", "VMIConditionMissing")
 _HANDING_OVER = "ReadinessGatesNotReady"
 
+# What it says while the claim of a persistent TPM or EFI is pending; it adds "PVC pending", and nothing of whose.
+_STATE_PENDING = "BackendStorageNotReady"
+
 
 def run_strategy(
     spec: words.VirtualMachineSpec,
@@ -245,6 +248,12 @@ def _refused(facts: Facts) -> Outcome | None:
     synchronized = facts.condition("Synchronized")
     if synchronized.status == "False" and not facts.up:
         message = f"KubeVirt cannot start the VM: {synchronized.message}"
+        if synchronized.reason == _STATE_PENDING:
+            message = (
+                "the claim for the state of the VM's TPM and firmware is not bound yet; KubeVirt looks again with "
+                "growing pauses of up to minutes. If it stays so: kubectl describe pvc -l "
+                f"persistent-state-for={facts.name}"
+            )
         return Outcome("PoweringOn", conditions.false(SYNCED, synchronized.reason or "StartFailed", message))
     failure = kubevirt.condition(facts.child.status.conditions if facts.child else (), "Failure")
     if facts.instance is None and failure.status == "True":

@@ -238,6 +238,17 @@ CASES: list[tuple[str, Tree, Callable[[World], None], str, str, str, str]] = [
         "False",
     ),
     (
+        "the state of the TPM has no claim yet",
+        {},
+        starting(
+            {"type": "Synchronized", "status": "False", "reason": "BackendStorageNotReady", "message": "PVC pending"}
+        ),
+        "PoweringOn",
+        "False",
+        "BackendStorageNotReady",
+        "False",
+    ),
+    (
         "KubeVirt cannot make an instance",
         {},
         together(
@@ -376,3 +387,11 @@ def test_a_running_vm_is_never_restarted_by_us() -> None:
     b.notice(there, conditions=[{"type": "RestartRequired", "status": "True"}])
     b.settle(there)
     assert strategy(there) == "Always"
+
+
+def test_a_pending_claim_for_the_state_of_the_tpm_is_named() -> None:
+    there = b.running()
+    pending = {"type": "Synchronized", "status": "False", "reason": "BackendStorageNotReady", "message": "PVC pending"}
+    starting(pending)(there)
+    b.settle(there)
+    assert "kubectl describe pvc -l persistent-state-for=web" in b.says(there, "PowerStateSynced")[2]
