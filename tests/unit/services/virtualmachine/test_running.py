@@ -235,6 +235,27 @@ def test_restart_required_names_the_field_and_what_runs(spec: Tree, want: str) -
     assert b.says(there, "PowerStateSynced")[0] == "True", "it runs all the same"
 
 
+GUESTS: list[tuple[Tree, str]] = [
+    ({"userData": "password: new"}, "changed"),
+    ({"userData": "password: old", "networkData": "psk: new"}, "not there yet"),
+    ({"userDataSecretName": "new"}, "not there yet"),
+]
+
+
+@pytest.mark.parametrize(("data", "want"), GUESTS)
+def test_what_a_guest_is_given_is_not_told(data: Tree, want: str) -> None:
+    there = b.running(b.vm(guest={"cloudInit": {"userData": "password: old"}}))
+    edited(there, guest={"cloudInit": {"userData": None, **data}})
+    assert f"takes effect at the next start: spec.guest ({want}). To" in b.says(there, "RestartRequired")[2]
+
+
+def test_only_short_words_are_told() -> None:
+    there = b.running()
+    serial = "a" * 256
+    edited(there, firmware={"serial": serial})
+    assert "spec.firmware (changed)" in b.says(there, "RestartRequired")[2]
+
+
 def test_devices_are_named() -> None:
     from vdcos.core.foreign.kubernetes import Namespace
 
