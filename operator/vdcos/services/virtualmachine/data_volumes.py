@@ -113,18 +113,18 @@ def is_former(held: Meta, owner: Meta) -> bool:
     )
 
 
-def hand_over(held: Held, owner: Meta, disk: words.Disk) -> tuple[Patch, ...]:
-    """Let a disk go with its VM when the spec says Delete, and only then."""
-    owned = held.metadata.owned_by(owner.uid)
+def hand_over(held: Sequence[Held], owner: Meta, disk: words.Disk) -> tuple[Patch, ...]:
+    """Let a disk go with its VM when the spec says Delete, and only then: its claim goes with its DataVolume."""
     if disk.deletion_policy == "Retain":
-        return (release(held, owner),) if owned else ()
-    if owned:
+        return tuple(release(each, owner) for each in held if each.metadata.owned_by(owner.uid))
+    first = held[0]
+    if first.metadata.owned_by(owner.uid):
         return ()
     reference = ownership.owner_reference(VIRTUAL_MACHINE, owner)
     operations = _absent("/metadata/ownerReferences", [reference])
-    if held.metadata.owner_references:
+    if first.metadata.owner_references:
         operations = ({"op": "add", "path": "/metadata/ownerReferences/-", "value": reference},)
-    return (_patch(held, operations, f"disk {disk.name} is to be deleted with the VM"),)
+    return (_patch(first, operations, f"disk {disk.name} is to be deleted with the VM"),)
 
 
 def release(held: Held, owner: Meta) -> Patch:

@@ -178,7 +178,7 @@ def _existing(look: Look) -> Decision:
         True,
         size=size,
         reused=reused,
-        actions=data_volumes.hand_over(look.held[0], look.owner, look.disk),
+        actions=data_volumes.hand_over(look.held, look.owner, look.disk),
         has_volume=look.volume is not None,
         restart=bool(look.instance)
         and look.claim is not None

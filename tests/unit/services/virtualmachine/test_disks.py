@@ -523,6 +523,20 @@ def test_a_claim_without_datavolume_is_handed_over_itself() -> None:
     assert [ref["uid"] for ref in there.tree(PersistentVolumeClaim, DATA)["metadata"]["ownerReferences"]] == ["x"]
 
 
+def test_a_claim_that_was_handed_over_is_released_although_its_datavolume_is_back() -> None:
+    there = b.running(b.vm(disks=[b.disk(deletionPolicy="Delete")]))
+    volume = there.tree(DataVolume, DATA)
+    there.remove(DataVolume, DATA)
+    there.change(PersistentVolumeClaim, DATA, metadata={"ownerReferences": None})
+    b.settle(there)
+    assert there.tree(PersistentVolumeClaim, DATA)["metadata"]["ownerReferences"]
+    volume["metadata"].pop("ownerReferences")
+    there.put(volume)
+    b.edit(there, disks=[b.disk()])
+    b.settle(there)
+    assert not there.tree(PersistentVolumeClaim, DATA)["metadata"].get("ownerReferences"), "the spec says Retain now"
+
+
 FOREIGN: Tree = {"apiVersion": "example.org/v1", "kind": "Backup", "name": "x", "uid": "x"}
 
 
