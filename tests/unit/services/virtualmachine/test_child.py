@@ -1,8 +1,10 @@
 """The child: created once everything is there, changed with the spec, put right, and left alone when it is not ours."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.unit.services.virtualmachine import builders as b
 from vdcos import api
@@ -317,6 +319,14 @@ def test_an_override_that_does_not_fit_stalls_the_vm() -> None:
     assert (status, reason, path in message) == ("True", "OverrideConflict", True)
     assert b.says(there, "Reconciling") == ("", "", ""), "no retry helps"
     b.edit(there, overrides=[])
+    b.settle(there)
+    assert b.says(there, "Stalled") == ("", "", "")
+
+
+def test_the_overrides_of_the_reference_page_fit() -> None:
+    example = yaml.safe_load((Path(__file__).parents[4] / "docs/reference/examples/virtualmachine.yaml").read_text())
+    there = b.running(b.vm(disks=[b.disk(each["name"]) for each in example["spec"]["disks"]]))
+    b.edit(there, overrides=example["spec"]["overrides"])
     b.settle(there)
     assert b.says(there, "Stalled") == ("", "", "")
 
