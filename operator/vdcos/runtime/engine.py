@@ -14,6 +14,7 @@ from vdcos.core.objects import Key, Meta, Object, Own, Resource, Stored
 from vdcos.core.plan import Action, Apply, Create, Delete, Instant, Patch, Plan
 from vdcos.core.service import Service, Watch
 from vdcos.runtime.answers import NOBODY, Answers, Asker
+from vdcos.runtime.depth import bounded
 from vdcos.runtime.queue import Item, Queue
 from vdcos.runtime.requests import APPLY, JSON, JSON_PATCH, MERGE_PATCH, ApiError, Request, Verb
 from vdcos.runtime.store import Store, View, same, version
@@ -119,7 +120,7 @@ class _OwnAsked(msgspec.Struct, frozen=True):
 
 
 _decode_status = msgspec.json.Decoder(_OwnStatus).decode
-_decode_version = msgspec.json.Decoder(_Versioned).decode
+_decode_version = bounded(msgspec.json.Decoder(_Versioned).decode)
 _decode_asked = msgspec.json.Decoder(_OwnAsked).decode
 
 

@@ -9,6 +9,7 @@ import msgspec
 
 from vdcos import __version__
 from vdcos.runtime.credentials import Credentials, NoCluster, Origin
+from vdcos.runtime.depth import bounded
 from vdcos.runtime.requests import JSON, ApiError, Request
 
 # 32 reconciles, a watch per source, and a few lists. Connections are opened when they are needed.
@@ -46,7 +47,7 @@ class _Status(msgspec.Struct, rename="camel"):
     details: _Details | None = None
 
 
-_decode_page = msgspec.json.Decoder(Page).decode
+_decode_page = bounded(msgspec.json.Decoder(Page).decode)
 _decode_status = msgspec.json.Decoder(_Status).decode
 
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import msgspec
 
 from vdcos.core.objects import Key, Object, Resource, Stored
+from vdcos.runtime.depth import bounded
 from vdcos.runtime.logs import qualified
 from vdcos.runtime.port import Port, error_of
 from vdcos.runtime.requests import ApiError
@@ -66,7 +67,7 @@ class _Header(msgspec.Struct, frozen=True):
     metadata: Meta
 
 
-_decode_event = msgspec.json.Decoder(_Event).decode
+_decode_event = bounded(msgspec.json.Decoder(_Event).decode)
 _decode_header = msgspec.json.Decoder(_Header).decode
 
 

@@ -13,6 +13,7 @@ from vdcos.core.plan import Answer
 from vdcos.core.service import Service
 from vdcos.core.snapshot import UndeclaredRead
 from vdcos.runtime.answers import Answers
+from vdcos.runtime.depth import bounded
 from vdcos.runtime.packing import Packed
 from vdcos.runtime.queue import Item
 
@@ -41,7 +42,7 @@ class _Whole(msgspec.Struct, rename="camel", omit_defaults=True):
 
 
 _decode_header = msgspec.json.Decoder(_OwnHeader).decode
-_decode_whole = msgspec.json.Decoder(_Whole).decode
+_decode_whole = bounded(msgspec.json.Decoder(_Whole).decode)
 
 
 def decoder(kind: type[Any]) -> Callable[[bytes], Stored]:
