@@ -27,6 +27,9 @@ Fields = Mapping[Manager, frozenset[Path]]
 
 STATUS = frozenset(
     {
+        ("vdcos.dev", "virtualmachines"),
+        ("vdcos.dev", "networks"),
+        ("vdcos.dev", "datastores"),
         ("kubevirt.io", "virtualmachines"),
         ("cdi.kubevirt.io", "datavolumes"),
         ("nmstate.io", "nodenetworkconfigurationpolicies"),
@@ -35,7 +38,7 @@ STATUS = frozenset(
         ("", "persistentvolumeclaims"),
     }
 )
-"""Resources of others with a status subresource; all of ours have one. KubeVirt's instances have none."""
+"""Resources with a status subresource. KubeVirt's instances have none."""
 
 _NO_GENERATION = frozenset({"", "storage.k8s.io", "coordination.k8s.io"})
 """Groups whose objects have no generation."""
@@ -201,7 +204,7 @@ class ApiServer:
         self._admit_namespace(resource, key)
         kept = {name: value for name, value in manifest["metadata"].items() if name not in _SYSTEM}
         tree = {**manifest, "metadata": kept}
-        if _has_status(resource) and manager:
+        if (resource.group, resource.plural) in STATUS and manager:
             tree.pop("status", None)
         number = self._births[resource, key] = self._births.get((resource, key), 0) + 1
         meta = {
@@ -214,7 +217,8 @@ class ApiServer:
         if resource == NAMESPACE:
             meta["finalizers"] = ["kubernetes"]
         tree["metadata"] = meta
-        owned: Fields = {(manager, how): frozenset(_owned(tree))} if manager else {}
+        said = tree if how == "Apply" else self._admit(resource, None, tree, strict)
+        owned: Fields = {(manager, how): frozenset(_owned(said))} if manager else {}
         return self._store(resource, key, None, tree, owned, strict)
 
     def apply(
@@ -222,6 +226,8 @@ class ApiServer:
     ) -> Held:
         """Server-side apply. Raises ApiError."""
         live = self.get(resource, key)
+        if resource.group == GROUP:
+            _typed(resource, manifest)
         uid = manifest["metadata"].get("uid")
         if live is None:
             if uid:
@@ -256,7 +262,7 @@ class ApiServer:
             if not any(trees.overlap(path, other) for owned in (*fields.values(), mine) for other in owned):
                 tree = trees.without(tree, path)
         tree = trees.united(tree, _applicable(manifest))
-        if _has_status(resource) and "status" in live.tree:
+        if (resource.group, resource.plural) in STATUS and "status" in live.tree:
             tree["status"] = live.tree["status"]
         return self._store(resource, key, live, tree, {**fields, me: mine}, strict)
 
@@ -275,11 +281,14 @@ class ApiServer:
     def merge_patch(self, resource: Resource, key: Key, changes: Tree, manager: str = "", status: bool = False) -> Held:
         live = self.read(resource, key)
         meta = changes.get("metadata", {})
-        self._expect(resource, live, meta.get("uid"), meta.get("resourceVersion"))
+        # A status is written whatever the uid, if only the version is right.
+        self._expect(resource, live, None if status else meta.get("uid"), meta.get("resourceVersion"))
         return self._update(resource, live, trees.merge(live.tree, changes), manager, status)
 
     def replace(self, resource: Resource, key: Key, tree: Tree, manager: str = "") -> Held:
         """An update of the whole object, as it was read."""
+        if tree["metadata"].get("uid") and self.get(resource, key) is None:
+            raise ApiError(409, "Conflict", f'{resource.plural} "{key.name}": the UID in the precondition is gone')
         live = self.read(resource, key)
         self._expect(resource, live, tree["metadata"].get("uid"), tree["metadata"].get("resourceVersion"))
         return self._update(resource, live, tree, manager, False)
@@ -335,7 +344,7 @@ class ApiServer:
 
     def _update(self, resource: Resource, live: Held, tree: Tree, manager: str, status: bool) -> Held:
         """An update by a patch: of the status or of all else, where the two are apart."""
-        if _has_status(resource) and manager:
+        if (resource.group, resource.plural) in STATUS and manager:
             kept = live.tree if status else tree
             said = (tree if status else live.tree).get("status")
             tree = {name: value for name, value in kept.items() if name != "status"}
@@ -343,6 +352,7 @@ class ApiServer:
                 tree["status"] = said
         if tree is live.tree:
             return live
+        tree = self._admit(resource, live, _tidy(_kept(live, tree)), False)
         fields = live.fields if status else _updated(live, tree, manager)
         return self._store(resource, live.key, live, tree, fields, False)
 
@@ -369,12 +379,13 @@ class ApiServer:
                           ("metadata", "status"))  # fmt: skip
             if changed and "generation" in tree["metadata"]:
                 tree = {**tree, "metadata": {**tree["metadata"], "generation": old.meta["generation"] + 1}}
+        if "deletionTimestamp" in tree["metadata"] and not tree["metadata"].get("finalizers"):
+            assert old is not None
+            last = Held({**tree, "metadata": {**tree["metadata"], "resourceVersion": old.meta["resourceVersion"]}})
+            self._remove(resource, old)
+            return last
         self.version += 1
         held = Held({**tree, "metadata": {**tree["metadata"], "resourceVersion": str(self.version)}}, fields)
-        if held.deleting and not held.meta.get("finalizers"):
-            assert old is not None
-            self._remove(resource, old, held)
-            return held
         self._put(resource, key, old, held)
         self._tell(resource, Change("MODIFIED" if old else "ADDED", held))
         return held
@@ -388,9 +399,10 @@ class ApiServer:
         else:
             self.objects.setdefault(resource, {})[key] = new
 
-    def _remove(self, resource: Resource, old: Held, last: Held | None = None) -> None:
+    def _remove(self, resource: Resource, old: Held) -> None:
+        """A watch shows an object as it was before the write that ended it, with a version of that end."""
         self.version += 1
-        tree = (last or old).tree
+        tree = old.tree
         gone = Held({**tree, "metadata": {**tree["metadata"], "resourceVersion": str(self.version)}})
         self._put(resource, old.key, old, None)
         self._tell(resource, Change("DELETED", gone))
@@ -410,13 +422,23 @@ class ApiServer:
             if len(_ADMITTED) > _MOST:
                 _ADMITTED.clear()
             _ADMITTED[resource, strict, said] = known
-        return {**tree, **known}
+        return {name: value for name, value in tree.items() if name in _HEADER} | dict(known)
 
 
 _MOST = 30_000
+_HEADER = ("apiVersion", "kind", "metadata")
 _PARTS = ("spec", "status")
 _ADMITTED: dict[tuple[Resource, bool, bytes], Mapping[str, Any]] = {}
 """What was admitted before is admitted again, with the same defaults."""
+
+
+def _typed(resource: Resource, manifest: Tree) -> None:
+    """An applied manifest must fit the types of the schema before anything else is asked of it. Raises ApiError."""
+    rules = schema.generated()[resource.group, resource.plural]
+    wrong = [f".{field}: field not declared in schema" for field in schema.unknown(rules, manifest)]
+    wrong += [error for error in schema.errors(rules, manifest) if "must be of type" in error]
+    if wrong:
+        raise ApiError(500, "", f"failed to create typed patch object: {'; '.join(wrong)}")
 
 
 def _validated(resource: Resource, tree: Tree, strict: bool) -> Mapping[str, Any]:
@@ -424,7 +446,8 @@ def _validated(resource: Resource, tree: Tree, strict: bool) -> Mapping[str, Any
     rules = schema.generated()[resource.group, resource.plural]
     if strict and (fields := list(schema.unknown(rules, tree))):
         raise ApiError(400, "BadRequest", "strict decoding error: " + ", ".join(f'unknown field "{f}"' for f in fields))
-    full: Tree = schema.defaulted(rules, tree)
+    known = {part: schema.pruned(rules["properties"].get(part, {}), tree[part]) for part in _PARTS if part in tree}
+    full: Tree = schema.defaulted(rules, {**tree, **known})
     if wrong := list(schema.errors(rules, full)):
         name = tree["metadata"]["name"]
         raise ApiError(422, "Invalid", f'{resource.kind}.{resource.group} "{name}" is invalid: {"; ".join(wrong)}')
@@ -437,10 +460,6 @@ _SYSTEM = ("uid", "resourceVersion", "generation", "creationTimestamp", "managed
 _OMITTED = ("labels", "annotations", "finalizers", "ownerReferences")
 """Left out when they are empty, as Go does."""
 _IDENTITY = (*_SYSTEM, "deletionGracePeriodSeconds", "name", "namespace")
-
-
-def _has_status(resource: Resource) -> bool:
-    return resource.group == GROUP or (resource.group, resource.plural) in STATUS
 
 
 @lru_cache(maxsize=65536)

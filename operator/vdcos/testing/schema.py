@@ -55,6 +55,19 @@ def defaulted(schema: Mapping[str, Any], value: Any) -> Any:
     return value
 
 
+def pruned(schema: Mapping[str, Any], value: Any) -> Any:
+    """The value without the fields that the schema does not know."""
+    if isinstance(value, dict) and not schema.get("x-kubernetes-preserve-unknown-fields"):
+        properties, extra = schema.get("properties", {}), schema.get("additionalProperties")
+        if isinstance(extra, dict):
+            return {field: pruned(extra, inner) for field, inner in value.items()}
+        if not extra and schema.get("type") == "object" and properties:
+            return {field: pruned(properties[field], inner) for field, inner in value.items() if field in properties}
+    if isinstance(value, list):
+        return [pruned(schema.get("items", {}), item) for item in value]
+    return value
+
+
 def unknown(schema: Mapping[str, Any], value: Any, path: str = "") -> Iterator[str]:
     """The paths of fields that the schema does not know: kept with 'Ignore', refused with 'Strict'."""
     if isinstance(value, dict) and not schema.get("x-kubernetes-preserve-unknown-fields"):
@@ -84,7 +97,9 @@ def errors(schema: Mapping[str, Any], value: Any, path: str = "") -> Iterator[st
         yield f"{path}: Unsupported value: {value!r}"
     yield from _bounds(schema, value, path)
     if isinstance(value, dict):
-        yield from (f"{path}.{field}: Required value" for field in schema.get("required", ()) if field not in value)
+        yield from (
+            f"{path}.{field}: Required value".lstrip(".") for field in schema.get("required", ()) if field not in value
+        )
         properties, extra = schema.get("properties", {}), schema.get("additionalProperties")
         for field, inner in value.items():
             rules = properties.get(field, extra if isinstance(extra, dict) else None)
