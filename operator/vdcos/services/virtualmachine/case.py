@@ -108,6 +108,7 @@ class Case:
             strategy=str(self.seen.child_spec.get("runStrategy", "")),
             instance=self.instance,
             final=final if isinstance(final, VirtualMachineInstance) else None,
+            held_off=self.forbidden if self.held_off else "",
             waits_for=self.unresolved or ("the name is taken" if self.taken else ""),
             before=self.stored(power.SYNCED)[1],
             unplaced=pods.unplaced(self.instance),
@@ -199,6 +200,8 @@ class Case:
 
     @cached_property
     def run_strategy(self) -> kubevirt_vm.RunStrategy:
+        if self.held_off:
+            return "Halted"
         child = self.child if self.mine else None
         return power.run_strategy(self.cr.spec, self._strategy, child, self.seen.instance, self._is_changing)
 
@@ -210,9 +213,14 @@ class Case:
     def _is_changing(self) -> bool:
         """Whether the child is about to be changed in anything but its power."""
         manifest = self._manifest(self._strategy)
-        if self.child is None or self._missing or isinstance(manifest, overrides.Conflict):
+        if self.child is None or self.problems or isinstance(manifest, overrides.Conflict):
             return False
         return mark(manifest) != self.child.metadata.annotation(ownership.APPLIED)
+
+    @cached_property
+    def held_off(self) -> bool:
+        """A VM that is off stays off while it may not use what it refers to. One that runs is never stopped for it."""
+        return self.mine and self._strategy == "Halted" and bool(self.forbidden)
 
     @cached_property
     def wanted(self) -> Mapping[str, Any] | overrides.Conflict:
@@ -234,24 +242,24 @@ class Case:
             return conflict
 
     @cached_property
-    def unresolved(self) -> str:
-        """Why the child's hardware cannot be said yet, or ""."""
-        return self._missing or ("overrides" if isinstance(self.wanted, overrides.Conflict) else "")
+    def problems(self) -> tuple[str, ...]:
+        """Which references do not resolve, in words that end with a reason."""
+        found = [f"disk {decision.disk.name}: {decision.reason}" for decision in self.disks if not decision.attachable]
+        found += [f"NIC {name}: {card.reason}" for name, card in self.cards.items() if isinstance(card, Problem)]
+        if len(self.on_pod_network) > 1:
+            found.append("two NICs on the pod network")
+        return tuple(found + [reason for reason, _ in self.hardware])
 
     @cached_property
-    def _missing(self) -> str:
-        """Which reference does not resolve, or ""."""
-        for decision in self.disks:
-            if not decision.attachable:
-                return f"disk {decision.disk.name}: {decision.reason}"
-        for name, card in self.cards.items():
-            if isinstance(card, Problem):
-                return f"NIC {name}: {card.reason}"
-        if len(self.on_pod_network) > 1:
-            return "two NICs on the pod network"
-        for reason, _ in self.hardware:
-            return reason
-        return ""
+    def unresolved(self) -> str:
+        """Why the child's hardware cannot be said yet, or ""."""
+        first = next(iter(self.problems), "")
+        return first or ("overrides" if isinstance(self.wanted, overrides.Conflict) else "")
+
+    @cached_property
+    def forbidden(self) -> str:
+        """What the VM refers to and may not use (any more), or ""."""
+        return next((problem for problem in self.problems if problem.endswith("NotAllowed")), "")
 
     def _volume(self, decision: storage.Decision) -> Volume:
         """How the disk is referred to: as it was before, since a change would be a reason to restart."""

@@ -82,6 +82,8 @@ class Facts:
     """The instance, as long as its phase is not final."""
     final: VirtualMachineInstance | None
     """The last instance, when it has stopped and is still there."""
+    held_off: str
+    """What the VM may not use, so that it is not powered on, or ""."""
     waits_for: str
     """What the creation of the child waits for, or ""."""
     before: str
@@ -183,6 +185,13 @@ def _off(facts: Facts) -> Outcome | None:
     return Outcome("PoweringOff", conditions.false(SYNCED, "PoweringOff", "the guest is about to be shut down"))
 
 
+def _held_off(facts: Facts) -> Outcome | None:
+    if not facts.held_off or facts.instance is not None:
+        return None
+    message = f"the VM is powered on once it may use what it refers to ({facts.held_off})"
+    return Outcome("PoweredOff", conditions.false(SYNCED, "NotAllowed", message))
+
+
 def _stays_off(facts: Facts) -> Outcome | None:
     if not facts.stays_off:
         return None
@@ -280,6 +289,7 @@ RULES: tuple[Rule, ...] = (
     _not_created,
     _stopping,
     _off,
+    _held_off,
     _stays_off,
     _paused,
     _running,

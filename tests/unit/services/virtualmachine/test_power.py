@@ -6,8 +6,11 @@ from typing import Any
 import pytest
 
 from tests.unit.services.virtualmachine import builders as b
+from vdcos import api
 from vdcos.core.foreign import kubevirt
+from vdcos.core.foreign.kubernetes import Namespace
 from vdcos.core.foreign.kubevirt import VirtualMachineInstance
+from vdcos.core.objects import Key
 from vdcos.testing.world import World
 
 Tree = dict[str, Any]
@@ -395,3 +398,44 @@ def test_a_pending_claim_for_the_state_of_the_tpm_is_named() -> None:
     starting(pending)(there)
     b.settle(there)
     assert "kubectl describe pvc -l persistent-state-for=web" in b.says(there, "PowerStateSynced")[2]
+
+
+def no_device(there: World) -> None:
+    there.change(Namespace, Key("", "shop"), metadata={"annotations": {api.ALLOWED_DEVICES: ""}})
+
+
+def no_network(there: World) -> None:
+    there.change(api.Network, Key("", "lan"), spec={"allowedNamespaces": {"from": "None"}})
+
+
+@pytest.mark.parametrize(
+    ("withdrawn", "reason"), [(no_device, "DeviceNotAllowed"), (no_network, "NamespaceNotAllowed")]
+)
+def test_what_was_withdrawn_cannot_be_powered_on_again(withdrawn: Callable[[World], None], reason: str) -> None:
+    device = {"name": "n", "resourceName": "example.org/nvme"}
+    there = b.world(b.vm(devices=[device], nics=[{"name": "a", "network": "lan"}], powerState="PoweredOff"))
+    b.bridged(there)
+    there.change(Namespace, Key("", "shop"), metadata={"annotations": {api.ALLOWED_DEVICES: "example.org/nvme"}})
+    b.settle(there)
+    withdrawn(there)
+    b.edit(there, powerState="PoweredOn")
+    b.settle(there)
+    assert there.tree(b.CHILD, b.KEY)["spec"]["runStrategy"] == "Halted"
+    status, told, message = b.says(there, "PowerStateSynced")
+    assert (status, told) == ("False", "NotAllowed")
+    assert reason in message
+    assert b.status(there)["powerState"] == "PoweredOff"
+
+
+@pytest.mark.parametrize("withdrawn", [no_device, no_network])
+def test_nothing_that_runs_is_stopped_because_something_was_withdrawn(withdrawn: Callable[[World], None]) -> None:
+    device = {"name": "n", "resourceName": "example.org/nvme"}
+    there = b.world(b.vm(devices=[device], nics=[{"name": "a", "network": "lan"}]))
+    b.bridged(there)
+    there.change(Namespace, Key("", "shop"), metadata={"annotations": {api.ALLOWED_DEVICES: "example.org/nvme"}})
+    b.settle(there)
+    b.start(there)
+    withdrawn(there)
+    b.settle(there)
+    assert there.tree(b.CHILD, b.KEY)["spec"]["runStrategy"] == "Always"
+    assert b.says(there, "PowerStateSynced")[:2] == ("True", "PoweredOn")
