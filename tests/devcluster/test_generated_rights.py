@@ -105,6 +105,11 @@ def test_tenants_cannot_forge_or_change_derived_attachments(installed: Cluster, 
 
     ours = {"app.kubernetes.io/managed-by": "vdcos"}
     eventually(lambda: is_refused(create(ours, TENANT), "derived from a Network of vdcos"), 30)
+    claimed = json.loads(attachment(namespace))
+    owner = {"apiVersion": "vdcos.dev/v1alpha1", "kind": "Network", "name": "front", "uid": "u", "controller": True}
+    claimed["metadata"]["ownerReferences"] = [owner]
+    claim = lambda: installed.kubectl("create", "-f", "-", *TENANT, stdin=json.dumps(claimed))  # noqa: E731
+    refused(claim, "derived from a Network of vdcos")
     create({}, TENANT)()
     change = ["label", "network-attachment-definitions", "front", "-n", namespace, "app.kubernetes.io/managed-by=vdcos"]
     refused(lambda: installed.kubectl(*change, *TENANT), "derived from a Network of vdcos")

@@ -120,7 +120,11 @@ def _binding(kind: str, metadata: Manifest, subject: Manifest) -> Manifest:
     }
 
 
-_OURS = f"has(o.metadata.labels) && o.metadata.labels[?'{ownership.MANAGED_BY}'].orValue('') == '{ownership.MANAGER}'"
+# By the mark, and by the owner: anybody can read the uid of a Network.
+_OURS = (
+    f"(o.metadata.?labels[?'{ownership.MANAGED_BY}'].orValue('') == '{ownership.MANAGER}'"
+    f" || o.metadata.?ownerReferences.orValue([]).exists(r, r.apiVersion.startsWith('{api.GROUP}/')))"
+)
 _DEVICES = f"has(o.metadata.annotations) ? o.metadata.annotations[?'{api.ALLOWED_DEVICES}'].orValue('') : ''"
 
 
