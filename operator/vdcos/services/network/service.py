@@ -123,6 +123,8 @@ def _converge(cr: api.Network, manifest: Manifest, child: Object, spec: Mapping[
     if child.metadata.deletion_timestamp is not None:
         return ()
     applied = manifest["metadata"]["annotations"][ownership.APPLIED]
+    # For this very child, and not for a namesake that was created since.
+    manifest = {**manifest, "metadata": {**manifest["metadata"], "uid": child.metadata.uid}}
     if not _ours(cr, child):
         return (Apply(child.resource, manifest, "it was detached from an earlier Network of this name"),)
     if child.metadata.annotation(ownership.APPLIED) != applied:
