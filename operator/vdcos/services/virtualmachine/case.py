@@ -83,10 +83,11 @@ class Case:
     @cached_property
     def instance(self) -> VirtualMachineInstance | None:
         """The instance that runs, starts or stops; None when it has stopped for good or is somebody else's."""
-        instance = self.seen.instance
-        if not isinstance(instance, VirtualMachineInstance) or instance.status.phase in power.FINAL:
+        instance, child = self.seen.instance, self.child
+        if not isinstance(instance, VirtualMachineInstance) or instance.status.phase in power.FINAL or child is None:
             return None
-        return instance if self.child is not None and instance.metadata.owned_by(self.child.metadata.uid) else None
+        ours = child.metadata.owned_by(self.owner.uid) and instance.metadata.owned_by(child.metadata.uid)
+        return instance if ours else None
 
     @cached_property
     def running(self) -> Mapping[str, Any]:
