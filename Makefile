@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint format gen verify unit simulation sim devcluster badinput scale bench build clean
+.PHONY: help install run test lint format gen verify unit simulation sim mutants devcluster badinput scale bench build clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ simulation: install ## Every fault at every write of every scenario in a simulat
 
 sim: install ## Random runs of the simulator: SECONDS=600 FIRST=0 (the first seed)
 	@$(BIN)/vdcos sim --seconds $(or $(SECONDS),600) --first $(or $(FIRST),0)
+
+mutants: install ## Break the operator on purpose, one bug at a time: the simulator must catch each (minutes)
+	@$(BIN)/python -m tests.mutants --write docs/mutants.md
 
 devcluster: install ## Integration tests against a real control plane only
 	@$(BIN)/python tests/run.py devcluster

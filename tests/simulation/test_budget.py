@@ -67,6 +67,16 @@ BUDGETS: Mapping[str, int] = {
     "network with an uplink": 18,
     "a running VM loses its NIC": 28,
     "the namespace is deleted": 21,
+    "full datastore, then a disk goes": 29,
+    "room for one of two disks": 21,
+    "grow beyond the ceiling": 17,
+    "no room beside a disk that has grown": 21,
+    "grow a disk that cannot grow yet": 20,
+    "powered off without its network": 25,
+    "delete without a disk of before": 27,
+    "powered on while it powers off": 24,
+    "somebody edits a definition that nobody runs with": 14,
+    "re-created at once": 25,
 }
 
 

@@ -6,10 +6,11 @@ from typing import Any
 import msgspec
 
 from vdcos.core import kinds
+from vdcos.core.foreign.multus import NetworkAttachmentDefinition
 from vdcos.core.objects import Key, Resource
 from vdcos.runtime.requests import ApiError, Request
 from vdcos.testing.apiserver import Held
-from vdcos.testing.cluster import Tell
+from vdcos.testing.cluster import DV, VM, Tell
 from vdcos.testing.hypervisor.values import Hang, Partition, PowerOff, Recover
 from vdcos.testing.laws import TOUCHED
 from vdcos.testing.replica import NO_ANSWER, Crash, Hear, Relist, Replica, stored
@@ -53,12 +54,30 @@ LEADER = ("paused", "cut", "crash before", "crash after")
 """With several replicas: the process that leads stands still right after the write, or does not reach the API server
 from then on, for longer than the Lease lasts; or it ends."""
 
-USER = ("reconsidered", "taken")
+USER = ("reconsidered", "taken", "overtaken")
 """Somebody edits the VirtualMachines at that moment, or makes an object under the name of the one that is about to be
-created; half a second later it is taken back."""
+created; half a second later it is taken back. Overtaken: they are edited after the write, and its answer comes last."""
+
+ELSEWHERE = ("replaced", "re-created", "deleted")
+"""Somebody deletes what is about to be written, or comes first, and makes a namesake of his own; or the user deletes
+the VirtualMachine and creates it again; or deletes it after the write, whose answer comes late. Laws hold, and it ends
+elsewhere than without that."""
+
+NAMESAKES: dict[Resource, Any] = {
+    VM: {"runStrategy": "Halted", "template": {"spec": {"domain": {}}}},
+    DV: {
+        "source": {"blank": {}},
+        "storage": {"storageClassName": "block", "resources": {"requests": {"storage": "1Gi"}}},
+    },
+    NetworkAttachmentDefinition.resource: {"config": "{}"},
+}
+"""What namesakes say."""
 
 DOWN = 20.0
-SLOW = {"slow": 0.5, "hanging": 6.0}
+SLOW = {"slow": 0.5, "hanging": 6.0, "overtaken": 0.001, "deleted": 0.001}
+ANSWERED_LATE = ("overtaken", "deleted")
+ANSWERED_AFTER = 2.0
+OVERTAKEN = 0.3
 LATE = 0.5
 RECONSIDERED = 0.5
 SILENCE = 90.0
@@ -76,18 +95,35 @@ class AtWrite(Faults):
     def __str__(self) -> str:
         return f"{self.api}/{self.view} at write {self.number}"
 
+    @property
+    def leads_elsewhere(self) -> bool:  # type: ignore[override]
+        return self.api in ELSEWHERE
+
     def fork(self) -> "AtWrite":
         return AtWrite(self.number, self.api, self.view, self.over)
 
     def latency(self, world: World, request: Request) -> float:
-        return SLOW.get(self.api, 0.0) if not self.over and world.attempts + 1 == self.number else 0.0
+        if self.over:
+            return 0.0
+        if self.api in ANSWERED_LATE and world.attempts == self.number:
+            return ANSWERED_AFTER
+        return SLOW.get(self.api, 0.0) if world.attempts + 1 == self.number else 0.0
 
     def before(self, world: World, replica: Replica, request: Request, number: int) -> None:
         if number != self.number:
             return
         world.note(f"!!! {self}")
         disturb(world, replica, request, self.view)
-        self.over = self.api not in ("lost after", "gateway", "crash after", "down after", "paused", "touched", *USER)
+        self.over = self.api not in (
+            "lost after",
+            "gateway",
+            "crash after",
+            "down after",
+            "paused",
+            "touched",
+            "deleted",
+            *USER,
+        )
         match self.api:
             case "lost before":
                 raise ApiError(0, "Timeout", "no answer in time")
@@ -104,6 +140,10 @@ class AtWrite(Faults):
                 _reconsider(world, self)
             case "taken":
                 _take(world, self, request)
+            case "replaced":
+                _replace(world, request)
+            case "re-created":
+                _create_again(world, request.key)
             case "invalid":
                 raise ApiError(422, "Invalid", "spec: Invalid value: by way of trial")
             case "denied":
@@ -119,7 +159,10 @@ class AtWrite(Faults):
                 raise Crash
 
     def after(self, world: World, replica: Replica, request: Request, number: int) -> None:
-        if number != self.number or self.over or self.api in ("touched", *USER):
+        if number != self.number or self.over or self.api in ("touched", "reconsidered", "taken"):
+            return
+        if self.api in ANSWERED_LATE:
+            world.at(OVERTAKEN, Do(_Meanwhile(self, request.key)))
             return
         self.over = True
         match self.api:
@@ -142,6 +185,50 @@ def _reconsider(world: World, fault: AtWrite) -> None:
         return
     _place(world, {"nodeSelector": {"pool": "all"}})
     world.at(RECONSIDERED, Do(_TakeBack(fault)))
+
+
+@dataclass(frozen=True)
+class _Meanwhile:
+    """What happens while the answer to a write is on its way."""
+
+    fault: AtWrite
+    key: Key
+
+    def __call__(self, world: World) -> None:
+        if self.fault.api == "overtaken":
+            _reconsider(world, self.fault)
+            return
+        self.fault.over = True
+        world.api.delete(kinds.VIRTUAL_MACHINE, self.key)
+
+
+def _replace(world: World, request: Request) -> None:
+    """A namesake that says something else and belongs to nobody takes the place of what is about to be written."""
+    spec = NAMESAKES.get(request.resource)
+    if spec is None:
+        return
+    if world.api.get(request.resource, request.key) is not None:
+        world.deleted.add((request.resource, request.key))
+        world.api.delete(request.resource, request.key)
+        world.notice()
+    if world.api.get(request.resource, request.key) is None:
+        resource = request.resource
+        metadata = {"name": request.key.name, "namespace": request.key.namespace}
+        manifest = {"apiVersion": resource.api_version, "kind": resource.kind, "metadata": metadata, "spec": spec}
+        world.api.create(resource, manifest, "somebody")
+        world.notice()
+
+
+def _create_again(world: World, key: Key) -> None:
+    """The VirtualMachine that is written, or to whose child something is."""
+    live = world.api.get(kinds.VIRTUAL_MACHINE, key)
+    if live is None:
+        return
+    world.api.delete(kinds.VIRTUAL_MACHINE, key)
+    metadata = {"name": key.name, "namespace": key.namespace}
+    manifest = {name: value for name, value in live.tree.items() if name != "status"} | {"metadata": metadata}
+    world.api.create(kinds.VIRTUAL_MACHINE, manifest, "user")
+    world.notice()
 
 
 def _place(world: World, placement: dict[str, Any] | None) -> None:
@@ -322,4 +409,4 @@ def _rewind(world: World, replica: Replica, kind: type[Any]) -> None:
 def every() -> list[tuple[str, str]]:
     """All single faults: each API fault with each fault of the view, and the crashes."""
     pairs = [(api, view) for api in API for view in VIEW if (api, view) != ("none", "none")]
-    return [*pairs, *((alone, "none") for alone in (*HANGING, *CRASH, *USER))]
+    return [*pairs, *((alone, "none") for alone in (*HANGING, *CRASH, *USER, *ELSEWHERE))]

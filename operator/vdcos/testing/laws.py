@@ -6,11 +6,13 @@ never at what the operator believes.
 
 import re
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import msgspec
 
 from vdcos.core import disks, kinds, ownership, quantity
+from vdcos.core.finalizers import IN_USE
 from vdcos.core.foreign.multus import NetworkAttachmentDefinition
 from vdcos.core.objects import Key, Resource
 from vdcos.runtime.lease import LEASE as LEASE_RESOURCE
@@ -18,7 +20,7 @@ from vdcos.runtime.queue import Item
 from vdcos.testing.apiserver import NAMESPACE, Change, Held
 from vdcos.testing.cluster import DV, PVC, VM, VMI
 from vdcos.testing.replica import LEASE, Replica, Violation
-from vdcos.testing.simulator import World, Write
+from vdcos.testing.simulator import START, World, Write
 from vdcos.testing.trees import Tree
 
 OURS = (kinds.VIRTUAL_MACHINE, kinds.NETWORK, kinds.DATASTORE)
@@ -29,9 +31,16 @@ RESYNCS = 10
 LONGEST_WAIT = 1.0
 """Seconds of virtual time for which an object that is due may wait for others."""
 MOST_STEPS = 6000
+REPAIRS_AT_ONCE, REPAIRED_EVERY = 3, 200.0
+"""How often a child may be put right, and seconds after which once more."""
+REPAIRED = f"{ownership.GROUP}/repaired"
+ROUNDING = 1 << 27
+"""Bytes by which an account for people may be off."""
 LONGEST = 3600.0
 """Virtual seconds after which a world must have come to rest again."""
 
+FILLED = ("Succeeded", "WaitForFirstConsumer", "PendingPopulation")
+"""Phases of a DataVolume that has what it is to have, or will get it when its VM first runs."""
 STAYS_OFF = ("GuestShutdown", "StopRequested", "StayedOff")
 
 
@@ -55,6 +64,12 @@ class Laws:
         _users_objects_are_theirs(write)
         _what_is_not_ours_is_left_alone(write)
         _nothing_is_said_to_run_before_it_does(world, write)
+        _used_things_are_held(world, write)
+        _repairs_are_few(world, write)
+        _ceilings_hold(world, write)
+        if write.request.resource == kinds.VIRTUAL_MACHINE:
+            _what_is_said_is_of_this_vm(world, write)
+            _ready_is_earned(world, write)
 
     def changed(self, world: World, resource: Resource, change: Change) -> None:
         if change.type == "DELETED" and resource in (DV, PVC):
@@ -63,8 +78,6 @@ class Laws:
             _nothing_goes_that_is_known_to_be_used(world, resource, change.held)
         if change.type == "DELETED" and resource == NAD:
             _no_definition_goes_under_a_guest(world, change.held)
-        if change.type == "ADDED" and resource == DV:
-            _no_datastore_overflows(world, change.held)
 
     def hosts(self, world: World) -> None:
         for disk, holders in world.cluster.running().items():
@@ -79,9 +92,11 @@ class Laws:
         for vm in world.api.all(kinds.VIRTUAL_MACHINE):
             _status_is_true(world, vm)
             _child_is_as_declared(world, vm)
+            _status_says_all(world, vm)
         for kind in OURS:
             for held in world.api.all(kind):
                 _was_seen(held)
+        _counts_are_true(world)
         _no_orphans(world)
         found = hash(msgspec.json.encode(essence))
         if found not in self.quiet:
@@ -139,20 +154,120 @@ def _nothing_is_said_to_run_before_it_does(world: World, write: Write) -> None:
         raise Violation("status truth", f"{write.after.key} is said to be PoweredOn, and it never ran")
 
 
-def _no_datastore_overflows(world: World, added: Held) -> None:
-    """A new disk keeps to the ceiling that its Datastore has at that moment."""
-    name = added.meta.get("labels", {}).get(disks.DATASTORE, "")
-    datastore = world.api.get(kinds.DATASTORE, Key("", name))
-    capacity = datastore.tree["spec"].get("capacity") if datastore is not None else None
-    if capacity is None:
+def _used_things_are_held(world: World, write: Write) -> None:
+    """A Network is held before anything depends on it."""
+    if write.request.resource != NAD or write.before is not None or write.after is None:
         return
-    sizes = [
-        quantity.whole(volume.tree["spec"]["storage"]["resources"]["requests"]["storage"])
-        for volume in world.api.all(DV)
-        if volume.meta.get("labels", {}).get(disks.DATASTORE) == name
-    ]
-    if sum(sizes) > quantity.whole(capacity):
-        raise Violation("ceiling", f"{len(sizes)} disks of {sum(sizes)} bytes on Datastore {name} of {capacity}")
+    for owner in write.after.meta.get("ownerReferences", ()):
+        network = world.api.get(kinds.NETWORK, Key("", owner["name"]))
+        if network is not None and not network.deleting and IN_USE not in network.meta.get("finalizers", ()):
+            raise Violation("held while in use", f"{write.after.key} is there, and Network {network.key} is not held")
+
+
+def _repairs_are_few(world: World, write: Write) -> None:
+    """Somebody who keeps changing a child is not fought: it is put right now and then at most."""
+    if write.request.resource != VM or write.before is None or write.after is None:
+        return
+    marks = [_mark(child, ownership.APPLIED) for child in _applies(world, write.after)]
+    repairs = sum(one == other for one, other in pairwise(marks))
+    if repairs > REPAIRS_AT_ONCE + (world.now - START) / REPAIRED_EVERY:
+        raise Violation("write budget", f"{repairs} repairs of {write.request.key}")
+
+
+def _applies(world: World, child: Held) -> list[Held]:
+    """What the operator has made of a KubeVirt VM, one version after the other: each apply leaves another mark."""
+    found: list[Held] = []
+    last: tuple[Any, ...] = ()
+    for change in world.api.changes(VM):
+        held = change.held
+        marks = (_mark(held, ownership.APPLIED), _mark(held, REPAIRED))
+        if held.key == child.key and held.meta["uid"] == child.meta["uid"] and marks != last:
+            found.append(held)
+            last = marks
+    return found
+
+
+def _mark(held: Held, name: str) -> Any:
+    return held.meta.get("annotations", {}).get(name)
+
+
+def _ceilings_hold(world: World, write: Write) -> None:
+    """What the operator asks of a datastore never passes its capacity, as it stands at that moment."""
+    held = write.after
+    if write.request.resource not in (DV, PVC) or held is None:
+        return
+    name = held.meta.get("labels", {}).get(disks.DATASTORE)
+    datastore = world.api.get(kinds.DATASTORE, Key("", name)) if name else None
+    if datastore is None or "capacity" not in datastore.tree["spec"]:
+        return
+    asked = _asked(held)
+    if write.before is not None and _asked(write.before) >= asked:
+        return
+    total, capacity = sum(_promised(world, str(name)).values()), quantity.whole(datastore.tree["spec"]["capacity"])
+    if total > capacity:
+        raise Violation("ceiling", f"Datastore {name} has {capacity} bytes, and {total} are promised")
+
+
+def _asked(held: Held) -> int:
+    """Bytes that a DataVolume or a claim asks for."""
+    spec = held.tree["spec"]
+    return quantity.whole(spec.get("storage", spec)["resources"]["requests"]["storage"])
+
+
+def _promised(world: World, datastore: str) -> dict[Key, int]:
+    """What the disks of a datastore were promised. Claims without a name of ours are CDI's passing ones, and
+    those of a DataVolume that is gone are going."""
+    found: dict[Key, int] = {}
+    for held in (*world.api.all(DV), *world.api.all(PVC)):
+        labels = held.meta.get("labels", {})
+        ours = held.key.name == disks.name(labels.get(disks.VM, ""), labels.get(disks.DISK, ""))
+        volumes = [owner["name"] for owner in held.meta.get("ownerReferences", ()) if owner["kind"] == DV.kind]
+        going = volumes and world.api.get(DV, Key(held.key.namespace, volumes[0])) is None
+        if ours and labels.get(disks.DATASTORE) == datastore and not going:
+            found[held.key] = max(found.get(held.key, 0), _asked(held))
+    return found
+
+
+def _what_is_said_is_of_this_vm(world: World, write: Write) -> None:
+    """A status is about the object that it is stored with, and about the spec that it says it is about."""
+    vm = write.after
+    if vm is None:
+        return
+    told = vm.tree.get("status", {}).get("virtualMachine", {}).get("uid")
+    for change in world.api.changes(VM) if told else ():
+        if change.held.meta["uid"] == told and not change.held.owned_by(vm.meta["uid"]):
+            raise Violation("status truth", f"{vm.key} is said to have a KubeVirt VM that is not its own")
+    applied = _condition(vm, "Applied")
+    if vm.deleting or applied.get("status") != "True" or applied["observedGeneration"] != vm.meta["generation"]:
+        return
+    child = world.api.get(VM, vm.key)
+    if child is not None and child.owned_by(vm.meta["uid"]):
+        found = _differences(vm, _applies(world, child)[-1]).keys() - {"halted"}
+        if found:
+            raise Violation("status truth", f"{vm.key} is said to be applied, and its {', '.join(found)} never was")
+
+
+def _ready_is_earned(world: World, write: Write) -> None:
+    """A VM becomes Ready when its disks are filled and its guest has come up, or is to be off; not before."""
+    before, vm = write.before, write.after
+    if before is None or vm is None or _condition(before, "Ready").get("status") == "True":
+        return
+    ready, synced = _condition(vm, "Ready"), _condition(vm, "PowerStateSynced")
+    if ready.get("status") != "True" or ready["observedGeneration"] != vm.meta["generation"]:
+        return
+    by_hand = any(resource in (DV, PVC, NAMESPACE) for resource, _ in world.deleted)
+    for disk in vm.tree["spec"].get("disks", ()) if not by_hand else ():
+        volume = world.api.get(DV, disks.key(*vm.key, disk["name"]))
+        if volume is not None and volume.tree.get("status", {}).get("phase") not in FILLED:
+            raise Violation("status truth", f"{vm.key} becomes Ready, and there is nothing on {volume.key} yet")
+    if vm.tree["spec"].get("powerState", "PoweredOn") != "PoweredOn" or synced.get("reason") in STAYS_OFF:
+        return
+    vmi = world.api.get(VMI, vm.key)
+    ran = {e.vmi for e in world.cluster.entries if (e.namespace, e.name) == vm.key}
+    if vmi is not None and vmi.meta["uid"] not in ran:
+        raise Violation("status truth", f"{vm.key} becomes Ready, and its guest has never run")
+    for disk in vm.tree["spec"].get("disks", ()) if not by_hand else ():
+        _disk_is_there(world, vm, disk, True)
 
 
 def _no_definition_goes_under_a_guest(world: World, gone: Held) -> None:
@@ -161,8 +276,8 @@ def _no_definition_goes_under_a_guest(world: World, gone: Held) -> None:
     if (NAD, key) in world.deleted or (NAMESPACE, Key("", key.namespace)) in world.deleted:
         return
     for vmi in world.api.all(VMI):
-        final = vmi.tree["status"]["phase"] in ("Succeeded", "Failed")
-        if vmi.key.namespace == key.namespace and key.name in _plugged(vmi) and not vmi.deleting and not final:
+        runs = vmi.tree["status"]["phase"] == "Running"  # one that has just been made may not have been heard of
+        if vmi.key.namespace == key.namespace and key.name in _plugged(vmi) and not vmi.deleting and runs:
             raise Violation("held while in use", f"definition {key} is gone, and {vmi.key} runs with it")
 
 
@@ -172,18 +287,19 @@ def _plugged(vmi: Held) -> list[str]:
 
 
 def _no_disk_is_lost(world: World, resource: Resource, held: Held) -> None:
-    """A disk goes only by hand, with its namespace, or with a VM that said so when it went."""
+    """A disk goes only by hand, with its namespace, or with a VM that said so when it went or was last seen."""
     labels = held.meta.get("labels", {})
     vm, disk = labels.get(disks.VM), labels.get(disks.DISK)
     by_hand = {(DV, held.key), (PVC, held.key), (NAMESPACE, Key("", held.key.namespace))}
     if not vm or by_hand & world.deleted:
         return
-    key = Key(held.key.namespace, vm)
-    for change in world.api.changes(kinds.VIRTUAL_MACHINE):
-        if change.type == "DELETED" and change.held.key == key:
-            for declared in change.held.tree["spec"].get("disks", ()):
-                if declared["name"] == disk and declared.get("deletionPolicy") == "Delete":
-                    return
+    log = [c for c in world.api.changes(kinds.VIRTUAL_MACHINE) if c.held.key == Key(held.key.namespace, vm)]
+    for gone in (change.held for change in log if change.type == "DELETED"):
+        seen = gone.tree.get("status", {}).get("observedGeneration")
+        for each in (change.held for change in log if change.held.meta["uid"] == gone.meta["uid"]):
+            declared = {d["name"]: d.get("deletionPolicy") for d in each.tree["spec"].get("disks", ())}
+            if each.meta["generation"] in (seen, gone.meta["generation"]) and declared.get(disk) == "Delete":
+                return
     raise Violation("no lost disk", f"{resource.kind} {held.key} was deleted, and nobody said so")
 
 
@@ -252,6 +368,9 @@ def _disk_is_there(world: World, vm: Held, disk: Tree, on: bool) -> None:
     held = volume or claim
     if held is None or (on and (claim is None or claim.tree["status"]["phase"] != "Bound")):
         raise Violation("status truth", f"{vm.key} is Ready without its disk {disk['name']}")
+    labels = held.meta.get("labels", {})
+    if (labels.get(disks.VM), labels.get(disks.DISK)) != (vm.key.name, disk["name"]):
+        raise Violation("status truth", f"{vm.key} is Ready with {held.key}, which is not its disk")
     owned = held.owned_by(vm.meta["uid"])
     if owned is not (disk.get("deletionPolicy", "Retain") == "Delete"):
         raise Violation("status truth", f"disk {key} is {'' if owned else 'not '}to go with its VM: not as declared")
@@ -261,13 +380,78 @@ def _disk_is_there(world: World, vm: Held, disk: Tree, on: bool) -> None:
             raise Violation("status truth", f"{vm.key} is Ready, and disk {disk['name']} has only {has} bytes")
 
 
+def _status_says_all(world: World, vm: Held) -> None:
+    """What the kind's status has fields for is in it."""
+    spec, status = vm.tree["spec"], vm.tree.get("status", {})
+    if vm.deleting:
+        return
+    for field in ("disks", "nics"):
+        names = [[item["name"] for item in tree.get(field, ())] for tree in (spec, status)]
+        if names[0] != names[1]:
+            raise Violation("status truth", f"{vm.key} declares {field} {names[0]}, and its status has {names[1]}")
+    if status.get("powerState") != "PoweredOn":
+        return
+    vmi = world.api.get(VMI, vm.key)
+    assert vmi is not None
+    if status.get("host") != vmi.tree["status"]["nodeName"]:
+        raise Violation(
+            "status truth", f"{vm.key} runs on {vmi.tree['status']['nodeName']}, and not {status.get('host')}"
+        )
+    has = {
+        address
+        for interface in vmi.tree["status"].get("interfaces", ())
+        for address in interface.get("ipAddresses", ())
+    }
+    if has != set(status.get("addresses", ())):
+        raise Violation("status truth", f"{vm.key} has addresses {has}, and not {status.get('addresses')}")
+    if _condition(vm, "Applied").get("status") == "True":
+        runs, said = vmi.tree["spec"]["domain"], status.get("restartRequired", False)
+        asked = (spec.get("cpu", {}).get("cores"), spec.get("memory", {}).get("size"))
+        if (runs.get("cpu", {}).get("cores"), runs.get("memory", {}).get("guest")) != asked and not said:
+            raise Violation("status truth", f"{vm.key} does not run what is declared, and needs no restart, it says")
+
+
+def _counts_are_true(world: World) -> None:
+    """At rest, what a Network and a Datastore count is what there is."""
+    machines = world.api.all(kinds.VIRTUAL_MACHINE)
+    for network in world.api.all(kinds.NETWORK):
+        if network.tree["spec"].get("allowedNamespaces", {}).get("from") == "All":
+            users = [
+                m for m in machines if network.key.name in {nic["network"] for nic in m.tree["spec"].get("nics", ())}
+            ]
+            _counts(network, "virtualMachines", len(users))
+    declared = {disks.key(*m.key, disk["name"]) for m in machines for disk in m.tree["spec"].get("disks", ())}
+    for datastore in world.api.all(kinds.DATASTORE):
+        there = _promised(world, datastore.key.name)
+        _counts(datastore, "disks", len(there))
+        _counts(datastore, "retained", len(there.keys() - declared))
+        said, promised = quantity.whole(datastore.tree["status"].get("provisioned", 0)), sum(there.values())
+        if abs(said - promised) > ROUNDING:
+            raise Violation("status truth", f"{datastore.key} has promised {promised} bytes, and counts {said}")
+
+
+def _counts(held: Held, field: str, there: int) -> None:
+    told = held.tree["status"].get(field, 0)
+    if (told["count"] if isinstance(told, dict) else told) != there:
+        raise Violation("status truth", f"{held.key} has {there} {field}, and counts {told}")
+
+
 def _child_is_as_declared(world: World, vm: Held) -> None:
     """What KubeVirt is told is what the user said, where the plan does not wait for anything."""
     child, applied = world.api.get(VM, vm.key), _condition(vm, "Applied")
+    off = vm.tree["spec"].get("powerState") == "PoweredOff"
+    if off and child is not None and child.owned_by(vm.meta["uid"]) and child.tree["spec"]["runStrategy"] != "Halted":
+        raise Violation("status truth", f"{vm.key} is declared off, and KubeVirt is not told")
     if vm.deleting or applied.get("status") != "True" or applied.get("reason") == "WriteWar":
         return
     if child is None or not child.owned_by(vm.meta["uid"]):
         raise Violation("status truth", f"{vm.key} is Applied, and there is no KubeVirt VM of ours")
+    if found := _differences(vm, child):
+        raise Violation("status truth", f"{vm.key} is Applied, and its KubeVirt VM has not what is declared: {found}")
+
+
+def _differences(vm: Held, child: Held) -> Mapping[str, Any]:
+    """What is declared, and given to KubeVirt, where it differs."""
     spec, template = vm.tree["spec"], child.tree["spec"]["template"]["spec"]
     domain = template["domain"]
     said = {
@@ -288,9 +472,7 @@ def _child_is_as_declared(world: World, vm: Held) -> None:
         "nodeSelector": template.get("nodeSelector"),
         "halted": child.tree["spec"]["runStrategy"] == "Halted",
     }
-    for field, value in said.items():
-        if wanted[field] != value:
-            raise Violation("status truth", f"{vm.key} is Applied, declares {field} {value}, and gives {wanted[field]}")
+    return {field: (value, wanted[field]) for field, value in said.items() if wanted[field] != value}
 
 
 def _no_orphans(world: World) -> None:
@@ -298,13 +480,46 @@ def _no_orphans(world: World) -> None:
     living = {held.meta["uid"] for _, held in world.api.everything()}
     for resource, held in world.api.everything():
         owners = held.meta.get("ownerReferences", ())
-        if owners and not any(owner["uid"] in living for owner in owners):
+        if owners and not held.deleting and not any(owner["uid"] in living for owner in owners):
             raise Violation("no orphan", f"{resource.kind} {held.key} outlives its owner")
         if resource in OURS and held.deleting and held.meta.get("finalizers") and not _in_use(world, resource, held):
             raise Violation("no orphan", f"{resource.kind} {held.key} waits for nothing")
+        if resource == NAD and not held.deleting:
+            _is_used_and_as_declared(world, held)
+        if resource == DV and not held.deleting:
+            _goes_with_its_vm(world, held)
         ours = held.meta.get("labels", {}).get(MANAGED) == MANAGER
         if ours and not owners and resource not in (DV, PVC):
             raise Violation("no orphan", f"{resource.kind} {held.key} has no owner")
+
+
+def _is_used_and_as_declared(world: World, definition: Held) -> None:
+    """A definition of ours leads to the bridge of its Network, and has a VM."""
+    owners = [
+        o["name"] for o in definition.meta.get("ownerReferences", ()) if o["apiVersion"].startswith(ownership.GROUP)
+    ]
+    for network in filter(None, (world.api.get(kinds.NETWORK, Key("", name)) for name in owners)):
+        if (bridge := network.tree["spec"].get("bridge")) and bridge["name"] not in definition.tree["spec"]["config"]:
+            raise Violation("status truth", f"definition {definition.key} does not lead to bridge {bridge['name']}")
+        machines = (vm for vm in world.api.all(kinds.VIRTUAL_MACHINE) if vm.key.namespace == definition.key.namespace)
+        guests = (vmi for vmi in world.api.all(VMI) if vmi.key.namespace == definition.key.namespace)
+        used = {nic["network"] for vm in machines for nic in vm.tree["spec"].get("nics", ())}
+        if network.key.name not in used | {name for vmi in guests for name in _plugged(vmi)}:
+            raise Violation("no orphan", f"definition {definition.key} is there, and nobody uses it")
+
+
+def _goes_with_its_vm(world: World, disk: Held) -> None:
+    """A disk that belonged to a VM which said so is gone when the VM is."""
+    for change in world.api.changes(kinds.VIRTUAL_MACHINE):
+        vm = change.held
+        labels = disk.meta.get("labels", {})
+        if change.type != "DELETED" or (vm.key.namespace, vm.key.name) != (disk.key.namespace, labels.get(disks.VM)):
+            continue
+        wanted = {d["name"] for d in vm.tree["spec"].get("disks", ()) if d.get("deletionPolicy") == "Delete"}
+        before = [c.held for c in world.api.changes(DV) if c.held.meta["uid"] == disk.meta["uid"]]
+        before = [held for held in before if held.version < vm.version]
+        if labels.get(disks.DISK) in wanted and before and before[-1].owned_by(vm.meta["uid"]):
+            raise Violation("no orphan", f"disk {disk.key} is still there, and was to go with its VM")
 
 
 def _in_use(world: World, resource: Resource, held: Held) -> bool:

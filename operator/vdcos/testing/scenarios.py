@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vdcos.core import disks, kinds
+from vdcos.core.foreign.kubernetes import StorageClass
 from vdcos.core.foreign.kubevirt import ClusterInstancetype
 from vdcos.core.foreign.multus import NetworkAttachmentDefinition
 from vdcos.core.objects import Key, Resource
@@ -13,7 +14,7 @@ from vdcos.testing.apiserver import NAMESPACE, Held
 from vdcos.testing.cluster import DV, NODE, VM, VMI, Tell
 from vdcos.testing.hypervisor.values import Command, Control, Partition, PowerOff, Recover
 from vdcos.testing.replica import NotYet, Violation
-from vdcos.testing.simulator import World, bring, resource_of
+from vdcos.testing.simulator import Do, World, bring, resource_of
 from vdcos.testing.trees import Tree, merge
 
 VDCOS_VM = kinds.VIRTUAL_MACHINE
@@ -53,7 +54,7 @@ class Edit:
         world.api.merge_patch(self.resource, _key(self.where), self.changes, self.by)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Declare:
     """An edit of a VirtualMachine's spec."""
 
@@ -135,6 +136,28 @@ class Fence:
 
 
 @dataclass(frozen=True)
+class Together:
+    """Several steps at one moment."""
+
+    steps: tuple[Any, ...]
+
+    def __call__(self, world: World) -> None:
+        for step in self.steps:
+            step(world)
+
+
+@dataclass(frozen=True)
+class Later:
+    """A step some seconds later, whatever happens meanwhile."""
+
+    seconds: float
+    step: Any
+
+    def __call__(self, world: World) -> None:
+        world.at(self.seconds, Do(self.step))
+
+
+@dataclass(frozen=True)
 class Restart:
     """The operator is restarted in good order, so to speak: its process ends, and starts again."""
 
@@ -153,6 +176,8 @@ class Scenario:
     extra: Sequence[Tree] = ()
     storage_class: Mapping[str, Any] = field(default_factory=dict)
     hosts: int = 2
+    on: Sequence[str] = ()
+    """VMs that are to run at the end, whatever else may be called Ready."""
 
     def world(self, replicas: int = 1, **options: Any) -> World:
         """The world before the first step: everything installed, the operator just started.
@@ -181,6 +206,8 @@ class Scenario:
         for held in world.api.all(VDCOS_VM):
             ready: Tree = next((c for c in held.tree["status"]["conditions"] if c["type"] == "Ready"), {})
             found[str(held.key)] = ready.get("reason")
+            if str(held.key) in self.on and held.tree["status"]["powerState"] != "PoweredOn":
+                raise Violation("convergence", f"{held.key} is {held.tree['status']['powerState']}")
         if found != dict(self.ends):
             raise Violation("convergence", f"it ends with {found} and not {dict(self.ends)}")
 
@@ -216,6 +243,8 @@ SMALL = {
 }
 NAD = NetworkAttachmentDefinition.resource
 WEB = Create(machine())
+GOES = Create(merge(machine(), {"spec": {"disks": [disk(deletionPolicy="Delete")]}}))
+"""A VM that takes its disk along."""
 READY = {"shop/web": "Ready"}
 BASE = (GOLD, LAN)
 
@@ -236,7 +265,8 @@ def catalogue() -> tuple[Scenario, ...]:
                                  Declare("shop/web", {"powerState": "PoweredOn"})), READY, BASE),
         Scenario("power cycle, stays off", (Create(machine(onGuestShutdown="StayOff")),
                                             Declare("shop/web", {"powerState": "PoweredOff"}),
-                                            Declare("shop/web", {"powerState": "PoweredOn"})), READY, BASE),
+                                            Declare("shop/web", {"powerState": "PoweredOn"})), READY, BASE,
+                 on=("shop/web",)),
         Scenario("delete", (WEB, Delete(VDCOS_VM, "shop/web")), {}, BASE),
         Scenario("delete with its disk", (Create(machine(disks=0)), declared_disks(disk(deletionPolicy="Delete")),
                                           Delete(VDCOS_VM, "shop/web")), {}, BASE),
@@ -331,4 +361,29 @@ def catalogue() -> tuple[Scenario, ...]:
         Scenario("a running VM loses its NIC", (WEB, Declare("shop/web", {"nics": []}),
             Declare("shop/web", {"powerState": "PoweredOff"})), READY, BASE),
         Scenario("the namespace is deleted", (WEB, Delete(NAMESPACE, "shop")), {}, BASE),
+        Scenario("full datastore, then a disk goes", (WEB, Create(machine("shop/db")), Delete(VDCOS_VM, "shop/web"),
+            Delete(DV, _disk_key())), {"shop/db": "Ready"}, (builders.datastore("gold", capacity="1Gi"), LAN)),
+        Scenario("room for one of two disks", (Create(machine(disks=2)),
+            Edit(kinds.DATASTORE, "gold", {"spec": {"capacity": "2Gi"}})), READY,
+            (builders.datastore("gold", capacity="1Gi"), LAN)),
+        Scenario("grow beyond the ceiling", (WEB, declared_disks(disk(size="2Gi"))), {"shop/web": "DatastoreFull"},
+                 (builders.datastore("gold", capacity="1Gi"), LAN)),
+        Scenario("no room beside a disk that has grown", (WEB, declared_disks(disk(size="3Gi")),
+            Create(machine("shop/db"))), {"shop/web": "Ready", "shop/db": "DatastoreFull"},
+            (builders.datastore("gold", capacity="3Gi"), LAN)),
+        Scenario("grow a disk that cannot grow yet", (WEB, declared_disks(disk(size="2Gi")),
+            Edit(StorageClass.resource, "block", {"allowVolumeExpansion": True})), READY, BASE,
+            {"allowVolumeExpansion": False}),
+        Scenario("powered off without its network", (WEB, Edit(kinds.NETWORK, "lan", {"spec": {"allowedNamespaces": {
+            "from": "None"}}}), Declare("shop/web", {"powerState": "PoweredOff"})),
+            {"shop/web": "NamespaceNotAllowed"}, BASE),
+        Scenario("delete without a disk of before", (Create(machine(disks=0)),
+            declared_disks(disk(deletionPolicy="Delete")), declared_disks(), Delete(VDCOS_VM, "shop/web")), {}, BASE),
+        Scenario("powered on while it powers off", (Create(machine(onGuestShutdown="StayOff")),
+            Together((Declare("shop/web", {"powerState": "PoweredOff"}),
+                      Later(0.5, Declare("shop/web", {"powerState": "PoweredOn"}))))), READY, BASE,
+            on=("shop/web",)),
+        Scenario("somebody edits a definition that nobody runs with", (Create(machine(powerState="PoweredOff")),
+            Edit(NAD, "shop/lan", {"spec": {"config": "{}"}}, "somebody")), READY, BASE),
+        Scenario("re-created at once", (GOES, Together((Delete(VDCOS_VM, "shop/web"), GOES))), READY, BASE),
     )  # fmt: skip

@@ -71,6 +71,8 @@ class Faults:
 
     over: bool = True
     """Whether nothing will go wrong any more."""
+    leads_elsewhere: bool = False
+    """Whether it changes what is there, so that it need not end as it would without it."""
 
     def fork(self) -> "Faults":
         return self
@@ -273,7 +275,11 @@ class World:
             if self.done == len(self.script):
                 return False
             self.now = self.api.now = self.chance.delay(self.now, TICK)
-            self._take_step()
+            try:
+                self._take_step()
+            except (ApiError, NotYet):
+                if not self.faults.leads_elsewhere:
+                    raise
             return True
         self.now = self.api.now = max(self.now, due)
         if acting is not None:

@@ -1,0 +1,126 @@
+"""Run the simulator until a law is broken: `python -m tests.mutants.probe`, with JSON on standard input and output.
+
+It runs the package that `PYTHONPATH` names first, which may be a mutated copy. In is an ``Order``, out a ``Verdict``.
+"""
+
+import itertools
+import sys
+import time
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+import vdcos
+from tests.simulation.test_budget import BUDGETS
+from vdcos.testing.drivers import Case, Explorer, by_name
+from vdcos.testing.faults import AtWrite, every
+from vdcos.testing.replica import Violation
+from vdcos.testing.scenarios import catalogue
+
+ALL_GOES_WELL = "all goes well"
+
+
+class Run(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A scenario with one fault at each of its writes in turn; by itself without a fault; or a seed."""
+
+    scenario: str = ""
+    api: str = ""
+    view: str = "none"
+    replicas: int = 1
+    seed: int = -1
+
+
+class Verdict(msgspec.Struct):
+    """``law`` is "" when none was broken in the time. ``runs`` are those that came to their end, and the last one."""
+
+    package: str
+    law: str = ""
+    what: str = ""
+    scenario: str = ""
+    fault: str = ""
+    scenarios: int = 0
+    runs: list[Run] = []
+    error: str = ""
+    seconds: float = 0.0
+    """Of processor time."""
+
+
+class Order(msgspec.Struct):
+    """What to run; and with ``seconds``, then everything else, until so much processor time is spent."""
+
+    runs: tuple[Run, ...]
+    seconds: float | None = None
+
+
+def everything(first: Sequence[Run]) -> Iterator[Run]:
+    """Without end, the cheapest first: every scenario, every fault (in the scenarios of ``first``, or all), seeds."""
+    yield from first
+    names = [scenario.name for scenario in catalogue()]
+    yield from (Run(name) for name in names)
+    hinted = list(dict.fromkeys(run.scenario for run in first if run.scenario))
+    yield from (Run(name, api, view) for api, view in every() for name in hinted or names)
+    yield from (Run(seed=seed) for seed in itertools.count())
+
+
+class Prober:
+    """Runs one after the other, until a law is broken."""
+
+    def __init__(self) -> None:
+        self.verdict = Verdict(vdcos.__file__)
+        self._explorers: dict[tuple[str, int], Explorer] = {}
+
+    def probe(self, order: Order) -> Verdict:
+        for run in order.runs if order.seconds is None else everything(order.runs):
+            self.verdict.runs.append(run)
+            try:
+                self._run(run)
+            except Violation as violation:
+                self.verdict.law, self.verdict.what = violation.law, violation.what
+            if self.verdict.law or (order.seconds is not None and time.process_time() > order.seconds):
+                break
+        self.verdict.seconds = time.process_time()
+        return self.verdict
+
+    def _run(self, run: Run) -> None:
+        """Raises Violation."""
+        if run.seed >= 0:
+            case = Case.of(run.seed)
+            self._begin(case.scenario, f"seed {run.seed}")
+            case.run()
+            return
+        self._begin(run.scenario, ALL_GOES_WELL)
+        explorer = self._explorer(run.scenario, run.replicas)
+        if not run.api:
+            return
+        for world, numbers in explorer.points:
+            for number in numbers:
+                fault = AtWrite(number, run.api, run.view)
+                self._begin(run.scenario, str(fault))
+                explorer.run(world, fault)
+
+    def _begin(self, scenario: str, fault: str) -> None:
+        self.verdict.scenarios += 1
+        self.verdict.scenario, self.verdict.fault = scenario, fault
+
+    def _explorer(self, scenario: str, replicas: int) -> Explorer:
+        """Its reference run checks the laws, and the write budget. Raises Violation."""
+        found = self._explorers.get((scenario, replicas))
+        if found is None:
+            found = self._explorers[scenario, replicas] = Explorer(by_name(scenario), replicas=replicas)
+            if found.reference.writes > BUDGETS[scenario]:
+                raise Violation("write budget", f"{found.reference.writes} writes, and {BUDGETS[scenario]} are needed")
+        return found
+
+
+def main() -> None:
+    order = msgspec.json.decode(sys.stdin.buffer.read(), type=Order)
+    prober = Prober()
+    try:
+        prober.probe(order)
+    except Exception as error:  # noqa: BLE001  the simulator itself fell over what was changed: told, and not caught
+        prober.verdict.error = f"{type(error).__name__}: {error}"
+    sys.stdout.buffer.write(msgspec.json.encode(prober.verdict))
+
+
+if __name__ == "__main__":
+    main()
