@@ -102,7 +102,7 @@ class Case:
         final = self.seen.instance if self.instance is None else None
         instances = (self.seen.child, self.seen.instance)
         return power.Facts(
-            name=self.owner.name,
+            vm=f"{self.owner.name} -n {self.owner.namespace}",
             spec=self.cr.spec,
             unreadable=next((found.why for found in instances if isinstance(found, Unreadable)), ""),
             child=self.child if self.mine else None,

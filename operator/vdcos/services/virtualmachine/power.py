@@ -70,7 +70,8 @@ def _finds_no_host(instance: VirtualMachineInstance) -> bool:
 class Facts:
     """What power depends on."""
 
-    name: str
+    vm: str
+    """The VM as it is named to virtctl and kubectl: ``web -n shop``."""
     spec: words.VirtualMachineSpec
     unreadable: str
     """Why KubeVirt's objects cannot be read, or ""."""
@@ -207,7 +208,7 @@ def _stays_off(facts: Facts) -> Outcome | None:
     }[reason]
     message = (
         f"{who}, and onGuestShutdown is StayOff. To power it on: set powerState to PoweredOff and, when that is done, "
-        f"to PoweredOn; or virtctl start {facts.name}"
+        f"to PoweredOn; or virtctl start {facts.vm}"
     )
     return Outcome("PoweredOff", conditions.true(SYNCED, reason, message))
 
@@ -218,11 +219,11 @@ def _paused(facts: Facts) -> Outcome | None:
         return None
     if paused.reason == "PausedIOError":
         message = "KubeVirt paused the VM because a disk reports errors; repair the storage, then virtctl unpause vm "
-        return Outcome("Paused", conditions.false(SYNCED, "PausedIOError", message + facts.name))
+        return Outcome("Paused", conditions.false(SYNCED, "PausedIOError", message + facts.vm))
     if paused.reason == "PausedByMigrationMonitor":
         message = "KubeVirt paused the VM to let its migration finish"
         return Outcome("Paused", conditions.false(SYNCED, "PausedForMigration", message))
-    message = f"somebody paused the VM; to let it go on: virtctl unpause vm {facts.name}"
+    message = f"somebody paused the VM; to let it go on: virtctl unpause vm {facts.vm}"
     return Outcome("Paused", conditions.false(SYNCED, "Paused", message))
 
 
@@ -247,7 +248,7 @@ def _crashing(facts: Facts) -> Outcome | None:
         return None
     message = (
         "the VM fails to start again and again; KubeVirt retries with growing pauses. See kubectl get events and the "
-        f"log of its pods: kubectl logs -l {disks.VM}={facts.name}"
+        f"log of its pods: kubectl logs -l {disks.VM}={facts.vm}"
     )
     return Outcome("PoweringOn", conditions.false(SYNCED, "CrashLoop", message))
 
@@ -261,7 +262,7 @@ def _refused(facts: Facts) -> Outcome | None:
             message = (
                 "the claim for the state of the VM's TPM and firmware is not bound yet; KubeVirt looks again with "
                 "growing pauses of up to minutes. If it stays so: kubectl describe pvc -l "
-                f"persistent-state-for={facts.name}"
+                f"persistent-state-for={facts.vm}"
             )
         return Outcome("PoweringOn", conditions.false(SYNCED, synchronized.reason or "StartFailed", message))
     failure = kubevirt.condition(facts.child.status.conditions if facts.child else (), "Failure")

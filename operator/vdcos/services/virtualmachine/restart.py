@@ -63,7 +63,7 @@ def condition(case: Case) -> Condition:
         what = "; ".join(fields[:8]) or f"KubeVirt says: {flagged.message}"
         more = f" and {len(fields) - 8} more" if len(fields) > 8 else ""
         message = (
-            f"takes effect at the next start: {what}{more}. To restart: virtctl restart {case.owner.name}, or set "
+            f"takes effect at the next start: {what}{more}. To restart: virtctl restart {case.facts.vm}, or set "
             "powerState to PoweredOff and then to PoweredOn"
         )
         return conditions.true(REQUIRED, "RestartRequired", message)

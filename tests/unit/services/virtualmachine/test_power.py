@@ -291,7 +291,7 @@ def test_why_it_stays_off_is_remembered() -> None:
     b.settle(there)
     _, reason, message = b.says(there, "PowerStateSynced")
     assert reason == "StopRequested"
-    assert "virtctl start web" in message
+    assert "virtctl start web -n shop" in message
     assert "PoweredOff and, when that is done, to PoweredOn" in message
 
 
@@ -319,7 +319,7 @@ def test_messages_name_what_to_do() -> None:
     there = b.running()
     conditions({"type": "Paused", "status": "True", "reason": "PausedIOError"})(there)
     b.settle(there)
-    assert b.says(there, "PowerStateSynced")[2].endswith("virtctl unpause vm web")
+    assert b.says(there, "PowerStateSynced")[2].endswith("virtctl unpause vm web -n shop")
     conditions({**READY_NO, "reason": "PodTerminating", "message": "it goes"})(there)
     b.settle(there)
     assert "host-1 is not ready (PodTerminating: it goes)" in b.says(there, "PowerStateSynced")[2]
@@ -397,7 +397,7 @@ def test_a_pending_claim_for_the_state_of_the_tpm_is_named() -> None:
     pending = {"type": "Synchronized", "status": "False", "reason": "BackendStorageNotReady", "message": "PVC pending"}
     starting(pending)(there)
     b.settle(there)
-    assert "kubectl describe pvc -l persistent-state-for=web" in b.says(there, "PowerStateSynced")[2]
+    assert "kubectl describe pvc -l persistent-state-for=web -n shop" in b.says(there, "PowerStateSynced")[2]
 
 
 def no_device(there: World) -> None:

@@ -228,8 +228,8 @@ def test_restart_required_names_the_field_and_what_runs(spec: Tree, want: str) -
     status, reason, message = b.says(there, "RestartRequired")
     assert (status, reason) == ("True", "RestartRequired")
     assert message == (
-        f"takes effect at the next start: {want}. To restart: virtctl restart web, or set powerState to PoweredOff and "
-        "then to PoweredOn"
+        f"takes effect at the next start: {want}. To restart: virtctl restart web -n shop, or set powerState to "
+        "PoweredOff and then to PoweredOn"
     )
     assert b.status(there)["restartRequired"] is True
     assert b.says(there, "PowerStateSynced")[0] == "True", "it runs all the same"
