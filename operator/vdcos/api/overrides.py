@@ -26,7 +26,7 @@ ALLOWED: typing.Final = (
     Allowed("/dnsPolicy", "How the pod behind the VM resolves names."),
     Allowed(f"/dnsConfig{_BELOW}", "Name servers and search domains of the pod network."),
     Allowed("/subdomain", "DNS subdomain of the guest, for headless Services."),
-    Allowed("/terminationGracePeriodSeconds", "How long the guest may take to shut down."),
+    Allowed("/terminationGracePeriodSeconds", "How long the guest may take to shut down: 3600 s at most."),
     Allowed(f"/topologySpreadConstraints{_BELOW}", "Spreading over zones, beyond `placement`."),
     Allowed(f"/domain/chassis{_BELOW}", "SMBIOS chassis strings, for licences bound to them."),
     Allowed(f"/domain/clock{_BELOW}", "Time zone and timers."),

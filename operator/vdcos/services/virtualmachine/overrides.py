@@ -15,6 +15,11 @@ core/v1/schema.go): their zero value is the same as nothing. All others tell fal
 """
 
 
+GRACE = "/spec/template/spec/terminationGracePeriodSeconds"
+LONGEST_GRACE = 3600
+"""Seconds that a guest may take to shut down. A VM that cannot move holds up its host's drain for as long."""
+
+
 class Conflict(Exception):
     """An override does not fit what it is to change. The text says which and why."""
 
@@ -28,21 +33,27 @@ def apply(manifest: Mapping[str, Any], overrides: Iterable[Override]) -> dict[st
     for override in overrides:
         if not is_allowed(override.path):
             raise Conflict(f"{override.path} is not among the paths that may be overridden")
+        if override.op != "remove" and override.path == GRACE and not _is_patient(override.value):
+            raise Conflict(f"{GRACE}: must be a whole number of seconds, at most {LONGEST_GRACE}")
         _apply(changed, override)
     return {field: _as_go_writes(value) for field, value in changed.items()}
+
+
+def _is_patient(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LONGEST_GRACE
 
 
 def _apply(manifest: dict[str, Any], override: Override) -> None:
     *way, last = [step.replace("~1", "/").replace("~0", "~") for step in override.path.split("/")[1:]]
     place: Any = manifest
-    for step in way:
+    for step, following in zip(way, [*way[1:], last], strict=True):
         below = _get(place, step)
         if below is None:
             if override.op == "remove":
                 return
             if override.op == "replace" or isinstance(place, list):
                 raise Conflict(f"{override.path}: there is no {step} to change; see kubectl get vm -o yaml")
-            below = place[step] = {}
+            below = place[step] = [] if following == "-" else {}
         if not isinstance(below, dict | list):
             raise Conflict(f"{override.path}: {step} is the value {below!r} and has nothing below it")
         place = below

@@ -330,6 +330,17 @@ def test_lists_are_appended_to_changed_and_shortened() -> None:
     assert features("remove", "7") == [{"name": "vmx"}]
 
 
+def test_the_first_item_makes_the_list() -> None:
+    changed = overrides.apply(BASE, [Override(op="add", path=f"{PREFIX}dnsConfig/nameservers/-", value="192.0.2.1")])
+    assert changed["spec"]["template"]["spec"]["dnsConfig"] == {"nameservers": ["192.0.2.1"]}
+
+
+@pytest.mark.parametrize("seconds", [3601, -1, True, "180", 1.5])
+def test_a_guest_cannot_take_for_ever_to_shut_down(seconds: Any) -> None:
+    with pytest.raises(overrides.Conflict, match="at most 3600"):
+        overrides.apply(BASE, [Override(op="add", path=f"{PREFIX}terminationGracePeriodSeconds", value=seconds)])
+
+
 CONFLICTS: list[tuple[str, str, str, str]] = [
     ("nothing to replace", "replace", "domain/ioThreadsPolicy", "nothing to replace"),
     ("nothing on the way to replace", "replace", "domain/clock/utc", "no clock"),
