@@ -6,7 +6,7 @@ never at what the operator believes.
 
 import re
 from collections.abc import Mapping
-from itertools import pairwise
+from itertools import takewhile
 from typing import Any
 
 import msgspec
@@ -165,11 +165,11 @@ def _used_things_are_held(world: World, write: Write) -> None:
 
 
 def _repairs_are_few(world: World, write: Write) -> None:
-    """Somebody who keeps changing a child is not fought: it is put right now and then at most."""
+    """Somebody who keeps changing a child is not fought: until we want something else, it is put right now and then."""
     if write.request.resource != VM or write.before is None or write.after is None:
         return
     marks = [_mark(child, ownership.APPLIED) for child in _applies(world, write.after)]
-    repairs = sum(one == other for one, other in pairwise(marks))
+    repairs = len(list(takewhile(lambda mark: mark == marks[-1], reversed(marks)))) - 1
     if repairs > REPAIRS_AT_ONCE + (world.now - START) / REPAIRED_EVERY:
         raise Violation("write budget", f"{repairs} repairs of {write.request.key}")
 
