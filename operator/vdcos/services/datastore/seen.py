@@ -119,7 +119,8 @@ def _first_or_last(disk: Disk, world: Snapshot) -> Iterable[Key]:
 
 def _account(disk: Disk) -> Hashable:
     """What counts of a disk: how far an import has come does not."""
-    size = disks.claimed(disk) if isinstance(disk, PersistentVolumeClaim) else disks.asked(disk)
+    # What a claim counts for changes with its owner, too: without a DataVolume it counts whole.
+    size = disks.GROWN.amount(disk) if isinstance(disk, PersistentVolumeClaim) else disks.asked(disk)
     return disk.metadata.label(disks.DATASTORE), disks.requested(disk.metadata), size
 
 
