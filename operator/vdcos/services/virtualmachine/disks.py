@@ -124,9 +124,12 @@ def _not_ours(look: Look) -> Decision | None:
 
 
 def _leaving(look: Look) -> Decision | None:
-    """The disk of a VM of the same name that was deleted with it, and is not gone yet."""
+    """The disk of a VM of the same name that was deleted with it, and is not gone yet. A claim goes with the DataVolume
+    that owned it, unless somebody else owns it, too."""
     for held in look.held:
-        if held.metadata.deletion_timestamp is not None or data_volumes.is_former(held.metadata, look.owner):
+        owners = held.metadata.owner_references
+        follows = look.volume is None and bool(owners) and all(ref.kind == DataVolume.resource.kind for ref in owners)
+        if follows or held.metadata.deletion_timestamp is not None or data_volumes.is_former(held.metadata, look.owner):
             message = f"{held.resource.kind} {held.metadata.name} of before is being deleted; waiting until it is gone"
             return Decision(look.disk, False, "DiskTerminating", message, phase="Pending")
     return None
