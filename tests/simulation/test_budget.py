@@ -76,6 +76,7 @@ BUDGETS: Mapping[str, int] = {
     "delete without a disk of before": 27,
     "powered on while it powers off": 24,
     "somebody edits a definition that nobody runs with": 14,
+    "two VMs at once, room for one": 30,
     "re-created at once": 25,
 }
 

@@ -155,11 +155,14 @@ class Engine:
         self._speaking: Item | None = None
         self._writing: dict[tuple[type[Any], Key], _Writing] = {}
         self._refused: dict[Item, dict[str, _Refusal]] = {}
+        self._unsure: dict[Item, list[tuple[type[Any], Key]]] = {}
         store.subscribe(self._wake)
 
     def reconcile(self, item: Item) -> Conversation:
         """One look at one object."""
         service = self._services[item.service]
+        for kind, key in self._unsure.pop(item, ()):
+            self._withdraw(item, kind, key)
         own = self._store.heard(service.kind, item.key)
         if not isinstance(own, Own):
             self._refused.pop(item, None)
@@ -214,25 +217,28 @@ class Engine:
         """Carry out actions in order. Returns the first failure. All are counted from the start.
 
         When the API server refuses one for good, what exists already is still brought up to date (a VM is powered off
-        although its disk may not grow), but nothing new is created. Any other failure ends the round.
+        although its disk may not grow), but nothing new is created. Any other failure ends the round. What nobody knows
+        to have happened or not counts until the next look, which finds out.
         """
         requests = [self._request(service, item, action) for action in actions]
-        assumed: list[tuple[type[Any], Key]] = []
+        assumed: dict[int, tuple[type[Any], Key]] = {}
         first: ApiError | None = None
         try:
-            for action, request in zip(actions, requests, strict=True):
+            for number, (action, request) in enumerate(zip(actions, requests, strict=True)):
                 if (known := self._assume(action, request)) is not None:
-                    assumed.append(known)
-            for action, request in zip(actions, requests, strict=True):
+                    assumed[number] = known
+            for number, (action, request) in enumerate(zip(actions, requests, strict=True)):
                 if first is not None and _creates(action):
                     continue
                 failure = yield from self._try(item, generation, action, request)
                 first = first or failure
                 if failure is not None and not _is_refusal(failure) and failure.status != 403:
+                    if failure.status not in (404, 409, 410, 412, 429) and number in assumed:
+                        self._unsure.setdefault(item, []).append(assumed.pop(number))
                     break
         finally:
-            for kind, key in assumed:
-                self._store.withdraw(kind, key)
+            for kind, key in assumed.values():
+                self._withdraw(item, kind, key)
         return first
 
     def _try(
@@ -432,6 +438,13 @@ class Engine:
             return None
         self._store.assume(kind, assumed)
         return kind, assumed.metadata.key
+
+    def _withdraw(self, item: Item, kind: type[Any], key: Key) -> None:
+        """What was heard counts again. Where that is less or other than was assumed, others may have gone by it."""
+        planned, before = self._store.shelf(kind).view(key), self._store.entries(kind, key)
+        self._store.withdraw(kind, key)
+        if self._store.entries(kind, key) != before:
+            self._hear(item, lambda: self._wake(kind, planned, self._store.heard(kind, key)))
 
     def _after(self, error: ApiError) -> Outcome:
         if error.status in (404, 409, 410, 412):

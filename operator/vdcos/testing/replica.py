@@ -209,6 +209,7 @@ class Replica:
         _copy_store(self.store, twin.store)
         _copy_queue(self.queue, twin.queue)
         twin.engine._refused = {item: dict(known) for item, known in self.engine._refused.items()}
+        twin.engine._unsure = {item: list(known) for item, known in self.engine._unsure.items()}
         twin.streams = {kind: stream.fork() for kind, stream in self.streams.items()}
         twin._sort_streams()
         twin.restarts_at = self.restarts_at
@@ -380,7 +381,7 @@ class Replica:
         silent = any(stream.silent_until > self.world.now for stream in self.streams.values())
         if self.talking or silent or not self.synced or self.restarts_at < math.inf or self.elector is not None:
             return None
-        return (self.name, _queue_mark(self.queue, self.world.now), _refusals(self.engine), self._deviations())
+        return (self.name, _queue_mark(self.queue, self.world.now), _remembered(self.engine), self._deviations())
 
     def _deviations(self) -> tuple[Any, ...]:
         """Where the store does not hold just what the API server holds."""
@@ -456,8 +457,9 @@ def _queue_mark(queue: Queue, now: float) -> tuple[Any, ...]:
     return ordered, tuple(sorted(queue._failures.items())), later
 
 
-def _refusals(engine: Engine) -> tuple[Any, ...]:
-    return tuple(
+def _remembered(engine: Engine) -> tuple[Any, ...]:
+    refused = tuple(
         (item, tuple((print_, known.generation, math.ceil(known.until / TICK)) for print_, known in of.items()))
         for item, of in engine._refused.items()
     )
+    return refused, tuple((item, tuple(known)) for item, known in engine._unsure.items())

@@ -385,5 +385,8 @@ def catalogue() -> tuple[Scenario, ...]:
             on=("shop/web",)),
         Scenario("somebody edits a definition that nobody runs with", (Create(machine(powerState="PoweredOff")),
             Edit(NAD, "shop/lan", {"spec": {"config": "{}"}}, "somebody")), READY, BASE),
+        Scenario("two VMs at once, room for one", (Together((Create(machine("shop/db")), WEB)),
+            Edit(kinds.DATASTORE, "gold", {"spec": {"capacity": "3Gi"}})),
+            {"shop/web": "Ready", "shop/db": "Ready"}, (builders.datastore("gold", capacity="1Gi"), LAN)),
         Scenario("re-created at once", (GOES, Together((Delete(VDCOS_VM, "shop/web"), GOES))), READY, BASE),
     )  # fmt: skip

@@ -1,5 +1,6 @@
 """The engine, with a toy vService (a Datastore wants one Box) and a scripted API server."""
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -257,14 +258,40 @@ def test_a_new_generation_is_observed_even_if_nothing_else_changed(bench: Bench)
     assert after["lastTransitionTime"] == before["lastTransitionTime"]
 
 
-def test_a_planned_write_counts_before_it_is_answered(bench: Bench) -> None:
+@pytest.mark.parametrize(
+    "error, counts",
+    [
+        (ApiError(422, "Invalid", "too heavy"), {}),
+        (ApiError(409, "Conflict", "changed"), {}),
+        (ApiError(429, "TooManyRequests", "slow down"), {}),
+        (ApiError(0, "Timeout", "no answer"), {"all": 7}),
+        (ApiError(504, "Timeout", "etcd"), {"all": 7}),
+    ],
+)
+def test_a_planned_write_counts_before_it_is_answered_and_while_nobody_knows_what_became_of_it(
+    bench: Bench, error: ApiError, counts: Mapping[str, int]
+) -> None:
     conversation = bench.engine.reconcile(ITEM)
     request = next(conversation)
     assert request.verb == "create"
     assert bench.store.indexed(BOXES).amounts == {"all": 7}
-    with pytest.raises(StopIteration):
-        conversation.throw(ApiError(500, "InternalError", "boom"))
+    with contextlib.suppress(StopIteration):
+        conversation.throw(error)
+    assert bench.store.indexed(BOXES).amounts == counts
+    bench.toy.override = lambda cr, seen: Plan()
+    bench.look()
     assert bench.store.indexed(BOXES).amounts == {}
+
+
+def test_who_went_by_what_was_assumed_looks_again_when_it_does_not_come() -> None:
+    neighbour = Key("", "neighbour")
+    bench = Bench(Toy(watches=(Watch(Box, lambda box, world: [box.metadata.key, neighbour]),)))
+    while (item := bench.queue.pop(bench.now)) is not None:
+        bench.queue.done(item, bench.now)
+    bench.server.fail["create"] = [ApiError(422, "Invalid", "too heavy")]
+    bench.look()
+    assert bench.queue.pop(bench.now) == Item("toy", neighbour)
+    assert bench.queue.pop(bench.now) is None
 
 
 def test_a_child_that_exists_already_is_read_not_created_again(bench: Bench) -> None:
