@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from vdcos.core.objects import Key, Meta, Resource
@@ -31,6 +32,7 @@ def digest(value: str, length: int = 8) -> str:
     return hashlib.sha256(value.encode()).hexdigest()[:length]
 
 
+@lru_cache(maxsize=4096)
 def joined_name(first: str, second: str, limit: int = 63) -> str:
     """A DNS label from two names and a digest of both, so that ``a``+``b-c`` and ``a-b``+``c`` differ at any length."""
     suffix = digest(f"{first}/{second}")

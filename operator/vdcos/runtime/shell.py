@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from math import inf
 from typing import Protocol
 
 from vdcos.runtime.engine import Conversation, Engine, Outcome
@@ -87,7 +88,10 @@ class Shell:
         self._clock = clock
         self._wake = asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
-        store.subscribe(lambda kind, old, new: self._wake.set())
+        self._ready = False
+        self._due = -inf
+        """Until when it sleeps, by the queue; never while it is awake."""
+        store.subscribe(lambda kind, old, new: self._heard())
 
     @property
     def in_flight(self) -> int:
@@ -97,9 +101,16 @@ class Shell:
         """Something changed that is not an object: leadership, or a source that has been heard for the first time."""
         self._wake.set()
 
+    def _heard(self) -> None:
+        """Most of what is heard makes nobody look sooner."""
+        due = self._queue.next_due()
+        if due is not None and due < self._due:
+            self._wake.set()
+
     def ready(self) -> bool:
         """Whether every source was listed or is known to be unavailable. Nothing is planned before."""
-        return all(map(self._store.known, self._store.kinds))
+        self._ready = self._ready or all(map(self._store.known, self._store.kinds))
+        return self._ready
 
     async def run(self) -> None:
         """Reconcile until cancelled; then let what is under way finish."""
@@ -128,17 +139,22 @@ class Shell:
 
     async def _sleep(self) -> None:
         """Until something changes, or is due."""
-        due = self._queue.next_due()
-        if due is None or len(self._running) >= IN_FLIGHT or not self.ready():
+        if len(self._running) >= IN_FLIGHT or not self.ready():
             await self._wake.wait()
             return
-        # Our right to write may come back between two announcements, so look for it.
-        pause = max(0.0, due - self._clock()) if self._remaining() > LEAST_SECONDS else LEAST_SECONDS
+        due, leads = self._queue.next_due(), self._remaining() > LEAST_SECONDS
+        timer = None
+        if due is not None:
+            # Our right to write may come back between two announcements, so look for it.
+            pause = max(0.0, due - self._clock()) if leads else LEAST_SECONDS
+            timer = asyncio.get_running_loop().call_later(pause, self._wake.set)
+        self._due = inf if due is None else due if leads else -inf
         try:
-            async with asyncio.timeout(pause):
-                await self._wake.wait()
-        except TimeoutError:
-            return
+            await self._wake.wait()
+        finally:
+            self._due = -inf
+            if timer is not None:
+                timer.cancel()
 
     async def _drain(self) -> None:
         if self._running:

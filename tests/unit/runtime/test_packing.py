@@ -108,6 +108,7 @@ def test_real_kinds_come_back_as_they_were(own: bool, monkeypatch: pytest.Monkey
     from vdcos.runtime.store import Store
 
     monkeypatch.setattr(packing, "SAMPLES", 1)
+    monkeypatch.setattr(packing, "IN_USE", 1)
     kind: type[Any] = api.VirtualMachine if own else VirtualMachine
     tree = {
         "apiVersion": "x/v1",
@@ -118,13 +119,12 @@ def test_real_kinds_come_back_as_they_were(own: bool, monkeypatch: pytest.Monkey
     }
     decode, store = decoder(kind), Store([kind])
     held = {}
-    for name in ("sample", "web"):
+    for name in ("sample", "web", "db"):
         tree["metadata"]["name"] = name  # type: ignore[index]
         held[name] = decode(msgspec.json.encode(tree))
         store.put(kind, held[name])
     objects = store.shelf(kind).objects
     assert isinstance(objects, Packed)
-    objects._in_use.clear()
     found = objects[Key("shop", "web")]
     assert found is not held["web"]
     assert found == held["web"]

@@ -14,6 +14,10 @@ from vdcos.services.virtualmachine.kubevirt_vm import RunStrategy
 
 SYNCED = "PowerStateSynced"
 FINAL = ("Succeeded", "Failed")
+UNPLACED = ("", "Pending", "Scheduling")
+"""Phases of an instance that has no host yet."""
+WHILE_RUNNING = frozenset({"AgentConnected", "Ready"})
+"""Conditions of an instance that mean something only once its phase is Running."""
 
 State = Literal["PoweredOn", "PoweredOff", "PoweringOn", "PoweringOff", "Paused", "Unknown"]
 
@@ -61,7 +65,7 @@ def run_strategy(
 def _finds_no_host(instance: VirtualMachineInstance) -> bool:
     """Whether an instance never ran, and the scheduler has no host for it."""
     return (
-        instance.status.phase in ("", "Pending", "Scheduling")
+        instance.status.phase in UNPLACED
         and kubevirt.condition(instance.status.conditions, "PodScheduled").status == "False"
     )
 

@@ -19,7 +19,7 @@ from vdcos.core.service import Watch, Write
 from vdcos.core.snapshot import Snapshot
 from vdcos.providers.networks import Providers
 from vdcos.services.virtualmachine import disks as vm_disks
-from vdcos.services.virtualmachine import observe, plan
+from vdcos.services.virtualmachine import observe, plan, power
 from vdcos.services.virtualmachine.observe import DEPENDENTS, Seen
 
 PATIENCE = 0.3
@@ -83,7 +83,7 @@ def _claim(held: PersistentVolumeClaim) -> Any:
 
 def _volume(held: DataVolume) -> tuple[Any, ...]:
     """How far it is; what CDI says on the way changes many times a second and is not told."""
-    return _unversioned(held.metadata), held.status.phase, vm_disks.progress(held), vm_disks.trouble(held)
+    return _unversioned(held.metadata), vm_disks.stage(held), vm_disks.progress(held), vm_disks.trouble(held)
 
 
 def _child(held: kubevirt.VirtualMachine) -> Any:
@@ -92,9 +92,25 @@ def _child(held: kubevirt.VirtualMachine) -> Any:
 
 
 def _instance(held: VirtualMachineInstance) -> Any:
-    """Instances have no status subresource: every word of their status is a generation, which nobody reads."""
+    """Instances have no status subresource: every word of their status is a generation, which nobody reads.
+
+    What matters only of a guest that runs, or only until it does, is not told before, or after.
+    """
     meta = msgspec.structs.replace(_unversioned(held.metadata), generation=0, finalizers=())
-    return msgspec.structs.replace(held, metadata=meta)
+    status = held.status
+    if status.phase == "Running":
+        status = msgspec.structs.replace(status, active_pods={})
+    else:
+        status = msgspec.structs.replace(
+            status,
+            phase="" if status.phase in power.UNPLACED else status.phase,
+            node_name="",
+            conditions=tuple(c for c in status.conditions if c.type not in power.WHILE_RUNNING),
+            interfaces=tuple(interface.name for interface in status.interfaces),
+            volume_status=(),
+            active_pods=dict.fromkeys(status.active_pods, ""),
+        )
+    return msgspec.structs.replace(held, metadata=meta, status=status)
 
 
 def _exists(held: Any) -> tuple[Any, ...]:
