@@ -37,28 +37,21 @@ class Packed(MutableMapping[Key, Stored]):
         self._dictionary = b""
 
     def __getitem__(self, key: Key) -> Stored:
-        held = self._held[key]
-        if not isinstance(held, bytes):
-            if key in self._in_use:
-                self._touch(key, self._in_use.pop(key))
-            return held
         found = self._in_use.pop(key, None)
         if found is None:
+            held = self._held[key]
+            if not isinstance(held, bytes):
+                return held
             found = self._decode(self._inflated(held))
         self._touch(key, found)
         return found
 
     def __setitem__(self, key: Key, stored: Stored) -> None:
-        if self._in_use.get(key) is stored:
-            return
-        if not key.namespace:
+        if self._in_use.pop(key, None) is not stored:
             self._held[key] = stored
-        elif self._dictionary:
-            self._held[key] = stored
-            self._in_use.pop(key, None)
+        if key.namespace and self._dictionary:
             self._touch(key, stored)
-        else:
-            self._held[key] = stored
+        elif key.namespace:
             self._learn(stored)
 
     def __delitem__(self, key: Key) -> None:

@@ -61,23 +61,43 @@ def test_it_is_a_dictionary(story: list[tuple[str, Key, str]]) -> None:
         assert len(table) == len(model)
 
 
-def test_what_is_alike_takes_little_room() -> None:
+def test_what_is_alike_takes_little_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "IN_USE", 4)
     table = packed()
     words = " ".join(f"word-{number}" for number in range(300))
     for number in range(100):
         table[Key("shop", f"box-{number}")] = box(f"box-{number}", words)
+    assert sum(isinstance(held, bytes) for held in table._held.values()) == 100 - packing.SAMPLES - 4
     assert size(table) < 100 * len(words) / 10
     assert len(table._in_use) <= packing.IN_USE
     for number in range(100):
         assert table[Key("shop", f"box-{number}")] == box(f"box-{number}", words)
 
 
-def test_what_is_larger_than_the_window_comes_back() -> None:
+def test_what_is_larger_than_the_window_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "IN_USE", 1)
     table = packed()
     for number in range(20):
         table[Key("shop", f"box-{number}")] = box(f"box-{number}", f"{number}" * 50_000)
-    table._in_use.clear()
-    assert table[Key("shop", "box-19")] == box("box-19", "19" * 50_000)
+    assert isinstance(table._held[Key("shop", "box-18")], bytes)
+    assert table[Key("shop", "box-18")] == box("box-18", "18" * 50_000)
+
+
+def test_what_changes_again_and_again_is_deflated_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "SAMPLES", 1)
+    monkeypatch.setattr(packing, "IN_USE", 1)
+    deflated: list[bytes] = []
+    deflate = Packed._deflated
+
+    def noted(table: Packed, text: bytes) -> bytes:
+        deflated.append(text)
+        return deflate(table, text)
+
+    monkeypatch.setattr(Packed, "_deflated", noted)
+    table = packed()
+    for name, words in (("sample", ""), ("busy", "one"), ("busy", "two"), ("busy", "three"), ("next", "")):
+        table[Key("shop", name)] = box(name, words)
+    assert deflated == [packing.encoded(box("busy", "three"))]
 
 
 def test_what_is_in_use_is_not_decoded_again(monkeypatch: pytest.MonkeyPatch) -> None:
