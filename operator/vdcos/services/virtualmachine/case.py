@@ -213,13 +213,13 @@ class Case:
 
     def _is_changing(self) -> bool:
         """Whether the child is about to be changed in anything but its power."""
-        manifest = self._unpowered
+        manifest = self._with_power_as_is
         if self.child is None or self.problems or isinstance(manifest, overrides.Conflict):
             return False
         return mark(manifest) != self.child.metadata.annotation(ownership.APPLIED)
 
     @cached_property
-    def _unpowered(self) -> Mapping[str, Any] | overrides.Conflict:
+    def _with_power_as_is(self) -> Mapping[str, Any] | overrides.Conflict:
         """What the child would be with its power as it is."""
         return self._manifest(self._strategy)
 
@@ -231,7 +231,7 @@ class Case:
     @cached_property
     def wanted(self) -> Mapping[str, Any] | overrides.Conflict:
         """The manifest of the child; only meaningful while nothing is ``unresolved``."""
-        return self._unpowered if self.run_strategy == self._strategy else self._manifest(self.run_strategy)
+        return self._with_power_as_is if self.run_strategy == self._strategy else self._manifest(self.run_strategy)
 
     def _manifest(self, run_strategy: str) -> Mapping[str, Any] | overrides.Conflict:
         parts = Parts(

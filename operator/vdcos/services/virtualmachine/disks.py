@@ -403,17 +403,15 @@ def _expanding(look: Look, decision: Decision) -> Decision | None:
     return replace(decision, reason="Expanding", message=message, phase="Expanding")
 
 
-_TOLD = ("Failed", "PendingPopulation", "Succeeded", "Unknown", "WaitForFirstConsumer")
-
 STAGES: tuple[Stage, ...] = (_failed, _waiting, _filling, _elsewhere, _too_small, _growing, _expanding)
 
 
 def stage(volume: DataVolume) -> str:
-    """Its phase, as far as decisions tell phases apart; the rest are steps on the way."""
+    """Its phase, where a stage of the decision asks for it; "" for all other steps on the way."""
     phase = volume.status.phase
     if phase.endswith("InProgress"):
         return "InProgress"
-    return phase if phase in _TOLD else ""
+    return phase if phase in ("Failed", "PendingPopulation", "Succeeded", "Unknown", "WaitForFirstConsumer") else ""
 
 
 def progress(volume: DataVolume) -> str:

@@ -91,26 +91,23 @@ def _child(held: kubevirt.VirtualMachine) -> Any:
     return msgspec.structs.replace(held, metadata=msgspec.structs.replace(_unversioned(held.metadata), finalizers=()))
 
 
-def _instance(held: VirtualMachineInstance) -> Any:
+def _instance(held: VirtualMachineInstance) -> tuple[Any, ...]:
     """Instances have no status subresource: every word of their status is a generation, which nobody reads.
 
-    What matters only of a guest that runs, or only until it does, is not told before, or after.
+    What only matters of a guest that runs is not told before, and what only matters until then not after.
     """
     meta = msgspec.structs.replace(_unversioned(held.metadata), generation=0, finalizers=())
     status = held.status
     if status.phase == "Running":
-        status = msgspec.structs.replace(status, active_pods={})
-    else:
-        status = msgspec.structs.replace(
-            status,
-            phase="" if status.phase in power.UNPLACED else status.phase,
-            node_name="",
-            conditions=tuple(c for c in status.conditions if c.type not in power.WHILE_RUNNING),
-            interfaces=tuple(interface.name for interface in status.interfaces),
-            volume_status=(),
-            active_pods=dict.fromkeys(status.active_pods, ""),
-        )
-    return msgspec.structs.replace(held, metadata=meta, status=status)
+        return meta, held.spec, msgspec.structs.replace(status, active_pods={}, migration_state=None)
+    return (
+        meta,
+        held.spec,
+        "" if status.phase in power.UNPLACED else status.phase,
+        [condition for condition in status.conditions if condition.type not in power.WHILE_RUNNING],
+        [interface.name for interface in status.interfaces],
+        sorted(status.active_pods),
+    )
 
 
 def _exists(held: Any) -> tuple[Any, ...]:

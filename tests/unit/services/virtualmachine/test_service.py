@@ -2,7 +2,7 @@
 
 import copy
 import sys
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -210,26 +210,50 @@ BUSY: dict[str, Any] = {
     "guestOSInfo": {"name": "Debian", "version": "13", "prettyName": "Debian 13"},
     "volumeStatus": [{"name": "data", "phase": "Ready"}],
 }
+PHASES: dict[type[Any], Sequence[str]] = {
+    VirtualMachineInstance: ("", "Pending", "Scheduling", "Scheduled", "Running", "Succeeded", "Failed"),
+    DataVolume: ("", "Pending", "ImportScheduled", "ImportInProgress", "CloneInProgress", "WaitForFirstConsumer",
+                 "PendingPopulation", "Succeeded", "Failed", "Unknown"),
+    PersistentVolumeClaim: ("", "Pending", "Bound", "Lost"),
+}  # fmt: skip
 PLACES = [(b.CHILD, b.KEY), (VirtualMachineInstance, b.KEY), (DataVolume, DATA), (PersistentVolumeClaim, DATA)]
 
 
-@pytest.mark.parametrize(("kind", "key"), PLACES, ids=lambda part: getattr(part, "__name__", None))
-def test_whatever_changes_the_plan_wakes_its_vm(kind: type[Any], key: Key) -> None:
-    """Every word of a child, changed alone: where the plan comes out different, the change is seen."""
-    there = b.running(b.vm(disks=[b.disk()], nics=[{"name": "i", "network": "internet"}]))
-    there.change(VirtualMachineInstance, b.KEY, status=BUSY)
-    b.settle(there)
-    before, tree = there.plan(b.SERVICE, b.KEY), there.tree(kind, key)
-    old, told = there.held(kind, key), 0
+def variants(kind: type[Any], tree: dict[str, Any]) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """Every word of an object changed alone, and its phase to every other; with what was changed."""
     for path in leaves(tree):
         if path[0] in ("apiVersion", "kind") or path in (("metadata", "name"), ("metadata", "namespace")):
             continue
-        there.put(changed(tree, path))
+        yield path, changed(tree, path)
+    status = tree.get("status", {})
+    for phase in PHASES.get(kind, ()):
+        yield phase, {**tree, "status": {**status, "phase": phase}}
+    if "activePods" in status:
+        yield "another pod", {**tree, "status": {**status, "activePods": {"pod-2": "host-1"}}}
+
+
+@pytest.mark.parametrize("copied", ["Pending", "ImportInProgress", "Succeeded"])
+@pytest.mark.parametrize("phase", PHASES[VirtualMachineInstance])
+@pytest.mark.parametrize(("kind", "key"), PLACES, ids=lambda part: getattr(part, "__name__", None))
+def test_whatever_changes_the_plan_wakes_its_vm(kind: type[Any], key: Key, phase: str, copied: str) -> None:
+    """Every word of a child, changed alone, at every step of its life: where the plan comes out different, the change
+    is seen."""
+    source = {"http": {"url": "https://example.org/disk.img"}}
+    there = b.running(b.vm(disks=[b.disk(source=source)], nics=[{"name": "i", "network": "internet"}]))
+    event = {"apiVersion": "v1", "kind": "Event", "metadata": {"name": "e", "namespace": "shop"}}
+    there.put({**event, "involvedObject": {"uid": "pod-1"}, "message": "a volume does not come"})
+    there.change(VirtualMachineInstance, b.KEY, status={**BUSY, "phase": phase})
+    there.change(DataVolume, DATA, status={"phase": copied, "progress": "20.0%"})
+    b.settle(there)
+    before, tree = there.plan(b.SERVICE, b.KEY), there.tree(kind, key)
+    old, told = there.held(kind, key), 0
+    for what, other in variants(kind, tree):
+        there.put(other)
         new = there.held(kind, key)
         if there.plan(b.SERVICE, b.KEY) != before:
             told += 1
-            assert sees(kind)(old) != sees(kind)(new), path
-            assert b.KEY in woken(there, kind, old) | woken(there, kind, new), path
+            assert sees(kind)(old) != sees(kind)(new), what
+            assert b.KEY in woken(there, kind, old) | woken(there, kind, new), what
     assert told > 1
 
 
