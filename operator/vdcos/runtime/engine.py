@@ -156,6 +156,7 @@ class Engine:
         self._writing: dict[tuple[type[Any], Key], _Writing] = {}
         self._refused: dict[Item, dict[str, _Refusal]] = {}
         self._unsure: dict[Item, list[tuple[type[Any], Key]]] = {}
+        """What is assumed of writes that may have happened or not, until who made them looks again."""
         store.subscribe(self._wake)
 
     def reconcile(self, item: Item) -> Conversation:
@@ -233,7 +234,7 @@ class Engine:
                 failure = yield from self._try(item, generation, action, request)
                 first = first or failure
                 if failure is not None and not _is_refusal(failure) and failure.status != 403:
-                    if failure.status not in (404, 409, 410, 412, 429) and number in assumed:
+                    if _may_have_happened(failure) and number in assumed:
                         self._unsure.setdefault(item, []).append(assumed.pop(number))
                     break
         finally:
@@ -539,6 +540,11 @@ def _stored(condition: Mapping[str, Any]) -> Condition:
 
 def _creates(action: Action) -> bool:
     return isinstance(action, Create) or (isinstance(action, Apply) and not action.force)
+
+
+def _may_have_happened(error: ApiError) -> bool:
+    """Whether a request that failed may have been carried out all the same: no answer came, or the server broke."""
+    return error.status == 0 or error.status >= 500
 
 
 def _is_refusal(error: ApiError) -> bool:

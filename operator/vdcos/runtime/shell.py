@@ -88,9 +88,8 @@ class Shell:
         self._clock = clock
         self._wake = asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
-        self._ready = False
         self._due = -inf
-        """Until when it sleeps, by the queue; never while it is awake."""
+        """When it wakes by itself, in the clock's seconds. Nothing is sooner while it is awake, or busy."""
         store.subscribe(lambda kind, old, new: self._heard())
 
     @property
@@ -102,15 +101,14 @@ class Shell:
         self._wake.set()
 
     def _heard(self) -> None:
-        """Most of what is heard makes nobody look sooner."""
+        """Wake up if somebody is to look sooner now; most of what is heard makes nobody."""
         due = self._queue.next_due()
         if due is not None and due < self._due:
             self._wake.set()
 
     def ready(self) -> bool:
         """Whether every source was listed or is known to be unavailable. Nothing is planned before."""
-        self._ready = self._ready or all(map(self._store.known, self._store.kinds))
-        return self._ready
+        return all(map(self._store.known, self._store.kinds))
 
     async def run(self) -> None:
         """Reconcile until cancelled; then let what is under way finish."""

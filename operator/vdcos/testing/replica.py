@@ -462,4 +462,8 @@ def _remembered(engine: Engine) -> tuple[Any, ...]:
         (item, tuple((print_, known.generation, math.ceil(known.until / TICK)) for print_, known in of.items()))
         for item, of in engine._refused.items()
     )
-    return refused, tuple((item, tuple(known)) for item, known in engine._unsure.items())
+    unsure = tuple(
+        (item, tuple((kind.__name__, key, engine._store.entries(kind, key)) for kind, key in known))
+        for item, known in engine._unsure.items()
+    )
+    return refused, unsure

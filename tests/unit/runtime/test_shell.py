@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from vdcos.core.objects import Key, Object, Resource
+from vdcos.core.objects import Key, Meta, Object, Resource
 from vdcos.runtime.engine import Conversation, Outcome
 from vdcos.runtime.queue import Item, Queue
 from vdcos.runtime.requests import ApiError, Request
@@ -148,6 +148,18 @@ async def test_a_standby_plans_nothing_and_begins_when_it_may() -> None:
         w.remaining = 8.0
         await asyncio.sleep(2.5)  # also without being woken
         assert w.seen.results == ["done"]
+
+
+@pytest.mark.parametrize("later", [[], ["later"]])
+async def test_what_is_heard_ends_the_sleep_when_somebody_is_to_look_sooner(later: list[str]) -> None:
+    async with world() as w:
+        for name in later:
+            w.add(name, after=60.0)
+        await asyncio.sleep(5)
+        w.queue.add(box("now"), asyncio.get_running_loop().time())
+        w.store.put(Box, Box(metadata=Meta(name="now", namespace="ns", resource_version="2")))
+        await asyncio.sleep(1.1)
+        assert w.engine.looks == [box("now")]
 
 
 async def test_a_write_gets_no_more_time_than_our_right_to_write_has_left() -> None:
