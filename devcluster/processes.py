@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import ctypes
 import os
-import platform
 import random
 import signal
 import socket
@@ -20,7 +19,7 @@ _PORT_TAKEN = "address already in use"
 _START_ATTEMPTS = 5
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0  # seconds between restarts
 _ROOT = Path(__file__).resolve().parent.parent
-_libc: ctypes.CDLL | None = ctypes.CDLL(None, use_errno=True) if platform.system() == "Linux" else None
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class PortTakenError(Exception):
@@ -36,10 +35,9 @@ def die_with_parent(sent: signal.Signals = signal.SIGKILL) -> Callable[[], None]
     parent = os.getpid()
 
     def prepare() -> None:
-        if _libc is not None:
-            _libc.prctl(_PR_SET_PDEATHSIG, int(sent))
-            if os.getppid() != parent:  # it died before the line above
-                os._exit(1)
+        _libc.prctl(_PR_SET_PDEATHSIG, int(sent))
+        if os.getppid() != parent:  # it died before the line above
+            os._exit(1)
 
     return prepare
 

@@ -70,7 +70,6 @@ async def test_a_child_that_never_starts_ends_the_attempt_with_its_words(tmp_pat
         await Child(python("print('no such flag'); raise SystemExit(7)"), tmp_path, lambda: None).run()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's parent death signal")
 def test_nothing_outlives_a_killed_supervisor(tmp_path: Path) -> None:
     code = f"""
 import asyncio, pathlib
