@@ -113,10 +113,10 @@ CASES: dict[str, Tree] = {
     },
     "overrides": {
         **SMALL,
-        "disks": [disk("root")],
+        "disks": [disk("boot")],
         "overrides": [
             {"op": "add", "path": "/spec/template/spec/domain/clock/utc", "value": {}},
-            {"op": "add", "path": "/spec/template/spec/domain/devices/disks/root/cache", "value": "none"},
+            {"op": "add", "path": "/spec/template/spec/domain/devices/disks/boot/cache", "value": "none"},
             {"op": "replace", "path": "/spec/template/spec/terminationGracePeriodSeconds", "value": 30},
             {"op": "remove", "path": "/spec/template/spec/domain/devices/rng"},
             {"op": "add", "path": "/spec/template/spec/domain/cpu/maxSockets", "value": 8},
