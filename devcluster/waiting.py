@@ -1,7 +1,8 @@
 """Waiting for what other processes do, always with a deadline."""
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from devcluster.cluster import KubectlError
@@ -28,3 +29,10 @@ def eventually(predicate: Callable[[], T], timeout: float = 30.0, *, every: floa
             if time.monotonic() > deadline:
                 raise AssertionError(f"not within {timeout:g} s; last seen: {value!r}")
         time.sleep(every)
+
+
+async def until(condition: Callable[[], Awaitable[object]], seconds: float, *, every: float = 0.1) -> None:
+    """Ask again and again until ``condition`` gives something true. Raises TimeoutError after so many seconds."""
+    async with asyncio.timeout(seconds):
+        while not await condition():  # noqa: ASYNC110  other processes set no event
+            await asyncio.sleep(every)

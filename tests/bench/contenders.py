@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from devcluster.processes import die_with_parent
+from devcluster.waiting import until
 from tests.bench import load
 from tests.bench.plane import ROOT, BenchError, Json, Meter, Plane, Write, environment
 from vdcos.core import kinds
@@ -284,7 +285,7 @@ async def measure(plane: Plane, contender: Contender, namespace: str, count: int
         run = Run(contender.name, count, watcher.last - watcher.first, _spent(plane, watcher))
         run.client_cpu = operator.meter.cpu() - cpu
         run.first_write = watcher.first - operator.started
-        await asyncio.sleep(1.0)  # whoever writes more than once does it now
+        await _written(plane)
         run.rss_peak, run.rss_steady = operator.meter.peak(), operator.meter.rss()
     run.writes = named(await plane.writes() - before)
     await verify(plane, namespace, count)
@@ -341,6 +342,18 @@ def named(counted: Mapping[Write, int]) -> dict[str, int]:
         not in ("coordination.k8s.io", "apiregistration.k8s.io", "flowcontrol.apiserver.k8s.io", "apiextensions.k8s.io")
         and (group or resource not in ("configmaps", "services", "endpoints", "namespaces"))
     }
+
+
+async def _written(plane: Plane) -> None:
+    """Wait for whoever writes more than once: until nothing was written for a second. Raises TimeoutError."""
+    last: dict[str, int] | None = None
+
+    async def stood_still() -> bool:
+        nonlocal last
+        before, last = last, named(await plane.writes())
+        return before == last
+
+    await until(stood_still, PATIENCE, every=1.0)
 
 
 async def _event(happened: asyncio.Event, operator: Operator) -> None:

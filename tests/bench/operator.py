@@ -11,12 +11,12 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from vdcos import app, cli
-from vdcos.core.objects import Stored
+from vdcos.core.objects import Key, Stored
 from vdcos.runtime.queue import Item, Queue
 from vdcos.runtime.store import Store, version
 
@@ -69,8 +69,8 @@ class WatchedStore(Store):
             trace.heard_versions.append(version(new.metadata.resource_version))
             trace.heard_at.append(time.time_ns())
 
-    def replace(self, kind: type[Any], listed: Iterable[Stored], resource_version: str) -> None:
-        super().replace(kind, listed, resource_version)
+    def listed(self, kind: type[Any], present: Collection[Key], resource_version: str) -> None:
+        super().listed(kind, present, resource_version)
         self._see()
 
     def unavailable(self, kind: type[Any], why: str) -> None:

@@ -20,6 +20,7 @@ import yaml
 
 from devcluster import build, kube, layout, manifests, pki, supervisor
 from devcluster.processes import Program, die_with_parent, free_ports, python_path
+from devcluster.waiting import until
 
 ROOT = Path(__file__).parents[2]
 ACCOUNT = ("vdcos-system", "vdcos")
@@ -134,8 +135,7 @@ async def running(directory: Path, *, webhooks: bool = False) -> AsyncIterator[P
             pki.public_key(keys.clone_tokens),
         )
         async with asyncio.timeout(READY_SECONDS), kube.Api(server, tokens[layout.ADMIN], keys.ca) as api:
-            while not await api.is_ready():  # noqa: ASYNC110  it waits for another process
-                await asyncio.sleep(0.1)
+            await until(api.is_ready, READY_SECONDS)
             await api.put_all(waves.definitions)
             await api.put_all(waves.objects)
             for folder in ("crds", "manifests/rbac"):
@@ -232,13 +232,15 @@ async def _register(api: kube.Api, registrations: Iterable[Json]) -> None:
             "template": {"spec": {"domain": {"devices": {}}, "volumes": [{"name": "x"}]}},
         },
     }
-    while True:
+
+    async def refused() -> bool:
         try:
             await api.request("POST", f"{kube.collection(wrong)}?dryRun=All", wrong)
         except kube.ApiError as error:
-            if "denied the request" in str(error):
-                return
-        await asyncio.sleep(0.2)
+            return "denied the request" in str(error)
+        return False
+
+    await until(refused, READY_SECONDS)
 
 
 def environment() -> dict[str, str]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from devcluster import layout, pki
 from devcluster.processes import die_with_parent
+from devcluster.waiting import until
 from tests.bench import contenders, load, plane, storm
 from tests.bench.contenders import Operator
 from tests.bench.figures import exponent, percentile
@@ -201,10 +202,12 @@ async def _through_the_storm(here: Plane, vdcos: contenders.Contender, sizes: Si
         cpu = operator.meter.cpu()
         await here.request("POST", storm.START)
         wanted = sizes.storm_objects * sizes.storm_changes
-        async with asyncio.timeout(contenders.PATIENCE):
-            while (await here.request("GET", storm.SENT))["sent"] != wanted:
-                operator.check()
-                await asyncio.sleep(0.5)
+
+        async def sent() -> bool:
+            operator.check()
+            return bool((await here.request("GET", storm.SENT))["sent"] == wanted)
+
+        await until(sent, contenders.PATIENCE, every=0.5)
         quiet = await operator.quiet(here)
         cpu = operator.meter.cpu() - cpu
         report = await here.request("GET", storm.REPORT)
