@@ -168,7 +168,9 @@ def _go(cache: Path, report: Report) -> Path:
 
 def _go_environment() -> dict[str, str]:
     # GOFLAGS or CGO_ENABLED of the user's would give every package another cache key and compile all of it again.
-    return {**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOFLAGS": "", "GOWORK": "off"}
+    # The compiler spends a third of its time on collecting garbage; with GOGC=400 it takes more memory instead.
+    fixed = {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOFLAGS": "", "GOWORK": "off"}
+    return {"GOGC": "400", **os.environ, **fixed}
 
 
 def _go_version(go: Path) -> str:
