@@ -95,7 +95,10 @@ class Explorer:
         world.faults = fault.fork()
         world.trace = trace
         first = world.carried_out
-        end = self._run(world, [])
+        try:
+            end = self._run(world, [])
+        finally:
+            world.close()
         if fault.leads_elsewhere:
             return end
         writes = end.writes - self.reference.writes + first

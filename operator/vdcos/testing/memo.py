@@ -102,11 +102,15 @@ class _Recorder:
 
 def _identity(result: Any) -> Any:
     """What tells results apart: objects by identity, what is made of them afresh by its parts."""
-    if isinstance(result, list | tuple) and not isinstance(result, Key | Total):
-        return tuple(result) if result and isinstance(result[0], Key) else tuple(map(id, result))
-    if isinstance(result, Mapping):
+    kind = type(result)
+    if kind is list or kind is tuple:
+        return tuple(result) if result and type(result[0]) is Key else tuple(map(id, result))
+    if kind is dict:
         return tuple((name, id(answer)) for name, answer in result.items())
-    return result if isinstance(result, Total | Unreadable | float) else id(result)
+    return result if kind in _BY_VALUE else id(result)
+
+
+_BY_VALUE = frozenset({Total, Unreadable, float})
 
 
 class Memo:
@@ -123,8 +127,8 @@ class Memo:
     def observe(self, key: Key, world: Snapshot) -> _Node:
         node = self._roots.setdefault(key, _Node())
         while node.read is not None:
-            result = getattr(world, node.read.method)(*node.read.arguments)
-            following = node.children.get(_identity(result))
+            method, arguments = node.read
+            following = node.children.get(_identity(getattr(world, method)(*arguments)))
             if following is None:
                 return self._observe(key, world)
             node = following
@@ -172,8 +176,18 @@ class SharedStore(Store):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
+        self.stirred: set[type[Any]] = set()
+        """Kinds of which anything was heard since somebody who looks for what has changed took them out."""
         for shelf in self._shelves.values():
             shelf.objects = {}
+
+    def put(self, kind: type[Any], heard: Stored) -> None:
+        self.stirred.add(kind)
+        super().put(kind, heard)
+
+    def remove(self, kind: type[Any], key: Key, resource_version: str) -> None:
+        self.stirred.add(kind)
+        super().remove(kind, key, resource_version)
 
     def heard_at(self, kind: type[Any]) -> float:
         return self.last_word(kind)

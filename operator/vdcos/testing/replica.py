@@ -4,26 +4,30 @@ Whatever the real shell decides is asked of the real shell's functions; what is 
 """
 
 import copy
+import itertools
 import math
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from vdcos.core.objects import Meta, Object, Resource
 from vdcos.core.plan import Action
 from vdcos.core.service import Service
-from vdcos.runtime.engine import Conversation, Engine, Outcome
+from vdcos.runtime.answers import NOBODY, Answers
+from vdcos.runtime.engine import Clock, Conversation, Engine, Outcome
 from vdcos.runtime.lease import Elector, Timing
 from vdcos.runtime.queue import Item, Queue
 from vdcos.runtime.requests import ApiError, Request
 from vdcos.runtime.shell import IN_FLIGHT, LEAST_SECONDS, MOST_SECONDS, NotLeading, land, seconds_for_request
-from vdcos.runtime.store import Store
+from vdcos.runtime.store import version
 from vdcos.services.catalogue import dated
-from vdcos.testing.apiserver import Held
+from vdcos.testing.apiserver import Change, Held
 from vdcos.testing.memo import SharedStore, decoded
 
 if TYPE_CHECKING:
     from vdcos.testing.simulator import World
+
+T = TypeVar("T")
 
 TICK = 0.1
 """Everybody but the operator acts at whole ticks. What the operator does within one is therefore over, whatever small
@@ -120,12 +124,16 @@ class Stream:
     position: int = 0
     silent_until: float = 0.0
     silent_since: float = 0.0
+    agreed: int = -1
+    """Where in the log the store was last seen to hold what the API server holds."""
 
     def silence(self, now: float, seconds: float) -> None:
         self.silent_since, self.silent_until = now, now + seconds
 
     def fork(self) -> "Stream":
-        return copy.copy(self)
+        twin = Stream(self.kind, self.resource, self.wanted, self.selective, self.position)
+        twin.silent_until, twin.silent_since, twin.agreed = self.silent_until, self.silent_since, self.agreed
+        return twin
 
 
 class Observer:
@@ -172,7 +180,10 @@ class Replica:
             kind: Stream(kind, resource, _selected(kind), bool(getattr(kind, "field_selector", "")))
             for kind, resource in self.resources.items()
         }
-        self._sort_streams()
+        self.heard_by: dict[Resource, tuple[type[Any], ...]] = {}
+        """The kinds whose watches tell of a resource."""
+        for kind, resource in self.resources.items():
+            self.heard_by[resource] = (*self.heard_by.get(resource, ()), kind)
         self.talking: dict[int, tuple[Item, Conversation, Request]] = {}
         """Conversations whose last request is on its way, by number."""
         self.landed: dict[Item, float] = {}
@@ -187,11 +198,6 @@ class Replica:
         self.cut_until = -math.inf
         """It does not reach the API server until then."""
 
-    def _sort_streams(self) -> None:
-        self.by_resource: dict[Resource, list[Stream]] = {}
-        for stream in self.streams.values():
-            self.by_resource.setdefault(stream.resource, []).append(stream)
-
     def heard_at(self, kind: type[Any]) -> float:
         """When its watch last told anything: bookmarks tell of a quiet one that it lives."""
         stream = self.streams[kind]
@@ -201,19 +207,21 @@ class Replica:
     def fork(self, world: "World") -> "Replica":
         """A process in the same state. Conversations cannot be forked: there must be none."""
         assert not self.talking
-        twin = Replica(world, self.name, self.served, self.life)
+        twin = _twin(self)
+        twin.world, twin.talking, twin.landed = world, {}, dict(self.landed)
         if self.elector is not None:
             twin.elector = copy.copy(self.elector)
             twin.elector._clock = world.mono
-        twin.competes_at, twin.paused_until, twin.cut_until = self.competes_at, self.paused_until, self.cut_until
-        _copy_store(self.store, twin.store)
-        _copy_queue(self.queue, twin.queue)
-        twin.engine._refused = {item: dict(known) for item, known in self.engine._refused.items()}
-        twin.engine._unsure = {item: list(known) for item, known in self.engine._unsure.items()}
+        twin.store = _forked_store(self.store, world.mono, twin.heard_at)
+        twin.queue = _forked_queue(self.queue)
+        twin.engine = _forked_engine(self.engine, twin.store, twin.queue, Observer(world, self.name), world.clock)
         twin.streams = {kind: stream.fork() for kind, stream in self.streams.items()}
-        twin._sort_streams()
-        twin.restarts_at = self.restarts_at
         return twin
+
+    def close(self) -> None:
+        """As ``World.close``."""
+        for part in (self.store, self.engine, self):
+            vars(part).clear()
 
     def die(self, restarts_at: float) -> None:
         """The process ends, and starts again at some time. What it said last is still on its way."""
@@ -254,12 +262,6 @@ class Replica:
                 self.store.remove(kind, change.held.key, change.held.meta["resourceVersion"])
             else:
                 self.store.put(kind, stored(kind, change.held))
-
-    @property
-    def synced(self) -> bool:
-        """Whether it has heard everything."""
-        changes = self.world.api.changes
-        return all(stream.position == len(changes(stream.resource)) for stream in self.streams.values())
 
     # Leadership
 
@@ -325,7 +327,7 @@ class Replica:
         try:
             while True:
                 if isinstance(answer, ApiError):
-                    request = conversation.throw(answer)
+                    request = _throw(conversation, answer)
                 else:
                     request = next(conversation) if answer is None else conversation.send(answer)
                 seconds = seconds_for_request(self.remaining())
@@ -374,31 +376,70 @@ class Replica:
             self._advance(item, conversation, answer)
 
     def mark(self) -> tuple[Any, ...] | None:
-        """What tells two states of the process apart; None while it has not heard all, or speaks.
+        """What tells two states of the process apart; None while it speaks, or competes for the Lease.
 
-        A store that has heard everything holds what the API server holds. Should it not, for a bug, it is told.
+        A store that has heard everything holds what the API server holds. Where it does not, because a watch is late
+        or for a bug, that is told, with what the watch is still to bring.
         """
-        silent = any(stream.silent_until > self.world.now for stream in self.streams.values())
-        if self.talking or silent or not self.synced or self.restarts_at < math.inf or self.elector is not None:
+        if self.talking or self.elector is not None or self.cut_until > self.world.now:
             return None
-        return (self.name, _queue_mark(self.queue, self.world.now), _remembered(self.engine), self._deviations())
+        if self.restarts_at < math.inf:
+            return self.name, self.restarts_at  # whatever it knew goes with it
+        return self.name, _queue_mark(self.queue, self.world.now), _remembered(self.engine), self._deviations()
 
     def _deviations(self) -> tuple[Any, ...]:
-        """Where the store does not hold just what the API server holds."""
-        found = []
+        """Where the store does not hold just what the API server holds, and which watches say nothing."""
+        found: list[Any] = []
         for kind, stream in self.streams.items():
+            if stream.silent_until > self.world.now:
+                found.append((kind.__name__, stream.silent_since, stream.silent_until))
+            log = self.world.api.changes(stream.resource)
+            if stream.agreed == stream.position == len(log) and kind not in self.store.stirred:
+                continue
             held, there = self.store.shelf(kind).objects, self.world.api.shelf(stream.resource)
             missing = (
                 len(there) - len(held) if not stream.selective else sum(map(stream.wanted, there.values())) - len(held)
             )
-            if missing or any(
-                key not in there or there[key].meta["resourceVersion"] != value.metadata.resource_version
-                for key, value in held.items()
-            ):
-                found.append(
-                    (kind.__name__, tuple((key, value.metadata.resource_version) for key, value in held.items()))
+            if (
+                missing
+                or stream.position < len(log)
+                or any(
+                    key not in there or there[key].meta["resourceVersion"] != value.metadata.resource_version
+                    for key, value in held.items()
                 )
+            ):
+                found.append((kind.__name__, *self._behind(kind, log, stream)))
+            else:
+                stream.agreed = len(log)
+                self.store.stirred.discard(kind)
         return tuple(found)
+
+    def _behind(self, kind: type[Any], log: Sequence[Change], stream: Stream) -> tuple[Any, ...]:
+        """What the store holds of a kind, and those changes that it has not heard of and that would be news to it.
+
+        Versions differ from path to path, so an object is told by what the version says. They count only against each
+        other: what is older than what the store holds, or than a deletion that it has heard of, is no news.
+        """
+        shelf = self.store.shelf(kind)
+        newest = {key: version(value.metadata.resource_version) for key, value in shelf.objects.items()}
+        marks = {(change.held.key, change.held.version): change.held.mark for change in log}
+        holds = frozenset((key, marks.get((key, number), number)) for key, number in newest.items())
+        for key, number in shelf.removed.items():
+            newest[key] = max(number, newest.get(key, 0))
+        news = tuple(
+            (change.type, change.held.key, change.held.mark)
+            for change in log[stream.position :]
+            if stream.wanted(change.held) and change.held.version > newest.get(change.held.key, 0)
+        )
+        return holds, news
+
+
+def _throw(conversation: Conversation, error: ApiError) -> Request:
+    """Answer with an error, which then forgets its way: that is a circle of frames that hold it, and a world."""
+    try:
+        return conversation.throw(error.with_traceback(None))
+    finally:
+        error.__traceback__ = None
 
 
 def stored(kind: type[Any], held: Held) -> Any:
@@ -429,25 +470,53 @@ def _selected(kind: type[Any]) -> Callable[[Held], bool]:
 # Forks of what the operator keeps in memory. They know its insides, so that it need not know that it is forked.
 
 
-def _copy_store(source: Store, target: Store) -> None:
-    for kind, shelf in source._shelves.items():
-        twin = target._shelves[kind]
-        twin.objects, twin.assumed = dict(shelf.objects), dict(shelf.assumed)
-        twin.removed, twin.synced, twin.why = dict(shelf.removed), shelf.synced, shelf.why
-    for index, indexed in source._indexed.items():
-        copy = target._indexed[index]
-        copy.keys = {word: keys if isinstance(keys, tuple) else dict(keys) for word, keys in indexed.keys.items()}
-        copy.amounts, copy._entered = dict(indexed.amounts), dict(indexed._entered)
-    target._parsed = dict(source._parsed)
-    target._changed = {kind: dict(times) for kind, times in source._changed.items()}
+def _twin(thing: T) -> T:
+    """A shallow copy, made the fastest way: there are hundreds of thousands of forks."""
+    twin = object.__new__(type(thing))
+    twin.__dict__.update(thing.__dict__)
+    return twin
 
 
-def _copy_queue(source: Queue, target: Queue) -> None:
-    target._heap, target._due = list(source._heap), dict(source._due)
-    target._in_flight, target._failures = set(source._in_flight), dict(source._failures)
-    target._not_before = dict(source._not_before)
+def _forked_store(
+    source: SharedStore, clock: Callable[[], float], heard_at: Callable[[type[Any]], float]
+) -> SharedStore:
+    store = _twin(source)
+    store._clock, store.last_word, store._listeners, store._parsed = clock, heard_at, [], {}
+    store.stirred = set(source.stirred)
+    store._changed = {kind: dict(times) for kind, times in source._changed.items()}
+    store._indexed = {index: _twin(indexed) for index, indexed in source._indexed.items()}
+    for indexed in store._indexed.values():
+        indexed.keys = {word: keys if isinstance(keys, tuple) else dict(keys) for word, keys in indexed.keys.items()}
+        indexed.amounts, indexed._entered = dict(indexed.amounts), dict(indexed._entered)
+    store._shelves = {kind: _twin(shelf) for kind, shelf in source._shelves.items()}
+    for shelf in store._shelves.values():
+        shelf.objects, shelf.assumed, shelf.removed = dict(shelf.objects), dict(shelf.assumed), dict(shelf.removed)
+        shelf.indexes = [store._indexed[indexed.index] for indexed in shelf.indexes]
+    return store
+
+
+def _forked_queue(source: Queue) -> Queue:
+    queue = _twin(source)
+    queue._heap, queue._due = list(source._heap), dict(source._due)
+    queue._in_flight, queue._failures = set(source._in_flight), dict(source._failures)
+    queue._not_before = dict(source._not_before)
     first = max((order for _, order, _ in source._heap), default=0) + 1
-    target._order = iter(range(first, 1 << 62))  # type: ignore[assignment]
+    queue._order = itertools.count(first)
+    return queue
+
+
+def _forked_engine(source: Engine, store: SharedStore, queue: Queue, observer: Observer, clock: Clock) -> Engine:
+    engine = _twin(source)
+    engine._store, engine._queue, engine._observer, engine._clock = store, queue, observer, clock
+    engine._answers = Answers(NOBODY, lambda item: queue.add(item, clock().mono), lambda: clock().mono)
+    engine._views = {name: _twin(view) for name, view in source._views.items()}
+    for view in engine._views.values():
+        view._store, view._answers = store, engine._answers
+    engine._writing = {}
+    engine._refused = {item: dict(known) for item, known in source._refused.items()}
+    engine._unsure = {item: list(known) for item, known in source._unsure.items()}
+    store.subscribe(engine._wake)
+    return engine
 
 
 def _queue_mark(queue: Queue, now: float) -> tuple[Any, ...]:

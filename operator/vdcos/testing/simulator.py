@@ -209,6 +209,13 @@ class World:
             twin.replicas[name] = replica.fork(twin)
         return twin
 
+    def close(self) -> None:
+        """Take it apart: its parts know each other, and a garbage collector finds out late that nobody needs them."""
+        for replica in self.replicas.values():
+            replica.close()
+        vars(self.cluster).clear()
+        vars(self).clear()
+
     # Time
 
     def clock(self) -> Instant:
@@ -350,9 +357,10 @@ class World:
                     self.laws.changed(self, resource, change)
             for resource in dict.fromkeys(resource for resource, _ in told):
                 for replica in self.replicas.values():
-                    for stream in replica.by_resource.get(resource, ()):
-                        silence = max(0.0, stream.silent_until - self.now)
-                        self.at(silence + self.chance.lag(), Hear(replica.name, stream.kind))
+                    for kind in replica.heard_by.get(resource, ()):
+                        lag = self.chance.lag()
+                        if replica.streams[kind].silent_until <= self.now:  # or it tells all when its silence ends
+                            self.at(lag, Hear(replica.name, kind))
 
     # The operator
 
