@@ -56,6 +56,7 @@ class Held:
     """Whatever readers make of it, by kind."""
     _raw: bytes = b""
     _mark: int = 0
+    _key: Key | None = None
 
     @property
     def raw(self) -> bytes:
@@ -79,7 +80,9 @@ class Held:
 
     @property
     def key(self) -> Key:
-        return key_of(self.tree)
+        if self._key is None:
+            self._key = key_of(self.tree)
+        return self._key
 
     @property
     def version(self) -> int:
