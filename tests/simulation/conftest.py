@@ -1,10 +1,18 @@
-"""Counts scenarios over all workers, for the closing line."""
+"""Counts scenarios over all workers, for the closing line; and keeps the garbage collector from being in the way."""
 
+import gc
 from typing import Any
 
 import pytest
 
 SEEDS_FILE = "failed-seeds.txt"
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays. A world is taken apart at its end, so that a collection finds next to nothing,
+    and going through all that the memos hold would cost more than it frees."""
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 100)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
