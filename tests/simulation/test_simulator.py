@@ -44,6 +44,7 @@ def test_merging_hides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a bug in place, the same faults fail whether paths are cut short or gone to their ends."""
     monkeypatch.setattr(replica, "land", never_tries_again)
     chosen = [("conflict", "none"), ("lost after", "late"), ("crash after", "none"), ("touched", "rewound")]
+    chosen += [("failed", "late"), ("unavailable", "late"), ("gateway", "silent"), ("lost after", "silent")]
     fast = Explorer(by_name("create")).explore(chosen)
     slow = Explorer(by_name("create"), merge=False).explore(chosen)
     assert fast.scenarios == slow.scenarios

@@ -86,7 +86,7 @@ class Held:
 
     @property
     def version(self) -> int:
-        return int(self.meta["resourceVersion"])
+        return int(self.tree["metadata"]["resourceVersion"])
 
     @property
     def deleting(self) -> bool:

@@ -372,7 +372,7 @@ def disturb(world: World, replica: Replica, request: Request, view: str) -> None
                 _silence(world, replica, kind, LATE)
             case "late others" if not itself:
                 _silence(world, replica, kind, LATE)
-            case "repeated":
+            case "repeated" if stream.position:
                 stream.position = max(0, stream.position - 5)
                 world.at(0.0, Hear(replica.name, kind))
             case "expired":

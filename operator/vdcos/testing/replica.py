@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from vdcos.core.objects import Meta, Object, Resource
+from vdcos.core.objects import Key, Meta, Object, Resource
 from vdcos.core.plan import Action
 from vdcos.core.service import Service
 from vdcos.runtime.answers import NOBODY, Answers
@@ -392,7 +392,7 @@ class Replica:
         found: list[Any] = []
         for kind, stream in self.streams.items():
             if stream.silent_until > self.world.now:
-                found.append((kind.__name__, stream.silent_since, stream.silent_until))
+                found.append((kind, stream.silent_since, stream.silent_until))
             log = self.world.api.changes(stream.resource)
             if stream.agreed == stream.position == len(log) and kind not in self.store.stirred:
                 continue
@@ -408,7 +408,7 @@ class Replica:
                     for key, value in held.items()
                 )
             ):
-                found.append((kind.__name__, *self._behind(kind, log, stream)))
+                found.append((kind, *self._behind(kind, log, stream)))
             else:
                 stream.agreed = len(log)
                 self.store.stirred.discard(kind)
@@ -422,8 +422,7 @@ class Replica:
         """
         shelf = self.store.shelf(kind)
         newest = {key: version(value.metadata.resource_version) for key, value in shelf.objects.items()}
-        marks = {(change.held.key, change.held.version): change.held.mark for change in log}
-        holds = frozenset((key, marks.get((key, number), number)) for key, number in newest.items())
+        holds = frozenset((key, _content(log, key, number)) for key, number in newest.items())
         for key, number in shelf.removed.items():
             newest[key] = max(number, newest.get(key, 0))
         news = tuple(
@@ -432,6 +431,12 @@ class Replica:
             if stream.wanted(change.held) and change.held.version > newest.get(change.held.key, 0)
         )
         return holds, news
+
+
+def _content(log: Sequence[Change], key: Key, number: int) -> int:
+    """The mark of a version of an object; the version itself when nobody has ever heard of that."""
+    said = (change.held for change in reversed(log) if change.held.key == key)
+    return next((held.mark for held in said if held.version == number), number)
 
 
 def _throw(conversation: Conversation, error: ApiError) -> Request:
@@ -532,7 +537,7 @@ def _remembered(engine: Engine) -> tuple[Any, ...]:
         for item, of in engine._refused.items()
     )
     unsure = tuple(
-        (item, tuple((kind.__name__, key, engine._store.entries(kind, key)) for kind, key in known))
+        (item, tuple((kind, key, engine._store.entries(kind, key)) for kind, key in known))
         for item, known in engine._unsure.items()
     )
     return refused, unsure
