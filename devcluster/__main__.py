@@ -59,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
         "--node-monitor-grace", type=int, default=12, metavar="SECONDS", help="until a silent host is NotReady"
     )
     up.add_argument("--timeout", type=float, default=300.0, metavar="SECONDS", help="until it must serve")
+    up.add_argument("--bare", action="store_true", help="only an API server that knows all kinds, no controllers")
     up.set_defaults(command=_up)
 
     down = commands.add_parser("down", parents=[common], help="stop the cluster and return when all of it is gone")
@@ -92,7 +93,9 @@ def _build(_: argparse.Namespace) -> None:
 
 
 def _settings(options: argparse.Namespace) -> supervisor.Settings:
-    return supervisor.Settings(options.dir.resolve(), options.hosts, options.node_monitor_grace, options.timeout)
+    return supervisor.Settings(
+        options.dir.resolve(), options.hosts, options.node_monitor_grace, options.timeout, options.bare
+    )
 
 
 def _up(options: argparse.Namespace) -> None:

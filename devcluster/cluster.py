@@ -84,13 +84,16 @@ class Cluster:
 
     @classmethod
     @contextlib.contextmanager
-    def running(cls, *, hosts: int, directory: Path | None = None) -> Iterator[Self]:
-        """A cluster for the length of a block; without a directory it leaves nothing behind."""
+    def running(cls, *, hosts: int, directory: Path | None = None, bare: bool = False) -> Iterator[Self]:
+        """A cluster for the length of a block; without a directory it leaves nothing behind.
+
+        ``bare``: only an API server that knows all kinds.
+        """
         with contextlib.ExitStack() as stack:
             if directory is None:
                 temporary = tempfile.TemporaryDirectory(prefix="devcluster-", ignore_cleanup_errors=True)
                 directory = Path(stack.enter_context(temporary))
-            cluster = cls.start(supervisor.Settings(directory, hosts), tied=True)
+            cluster = cls.start(supervisor.Settings(directory, hosts, bare=bare), tied=True)
             stack.callback(cluster.stop)
             yield cluster
 
@@ -275,7 +278,7 @@ def _running_supervisor(files: layout.Layout) -> int | None:
 def _spawn(settings: supervisor.Settings, files: layout.Layout, *, tied: bool) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "devcluster", "up", "--foreground", "--dir", str(files.directory)]
     command += ["--hosts", str(settings.hosts), "--node-monitor-grace", str(settings.node_monitor_grace)]
-    command += ["--timeout", str(settings.start_timeout)]
+    command += ["--timeout", str(settings.start_timeout), *(["--bare"] if settings.bare else [])]
     files.supervisor_log.parent.mkdir(exist_ok=True)
     with files.supervisor_log.open("ab") as log:
         return subprocess.Popen(

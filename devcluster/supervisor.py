@@ -36,6 +36,8 @@ class Settings:
         12  # Kubernetes' own default is 40 (50 from 1.32): use that when failover times are measured
     )
     start_timeout: float = 300.0
+    bare: bool = False
+    """Only etcd, the API server and the definitions: nobody but its clients writes anything."""
 
 
 async def supervise(settings: Settings, artifacts: build.Artifacts) -> None:
@@ -171,6 +173,11 @@ class Supervisor:
         )
         async with kube.Api(self._record.server, tokens[layout.ADMIN], keys.ca) as api:
             await _until(api.is_ready)
+            if self._settings.bare:
+                self._publish(step="custom resource definitions")
+                await api.put_all(waves.definitions)
+                await _until(_discoverable(api, waves.definitions))
+                return
             start(plan.controller_manager())
             start(plan.scheduler())
             start(plan.virt_api())  # computes for seconds before its first call: let it begin
