@@ -29,12 +29,17 @@ ACCEPTED: tuple[Accepted, ...] = (
         "A deletion time in a patch is ignored and not refused; nobody sends one.", "^identity cannot be patched: "
     ),
     Accepted(
-        "The first write to one of our objects stores its default status: a version more, and one look more.",
-        r": \d+ (merge|json|apply|put) (net|ds|vm)/version: real \"grew\", model \"same\"",
-    ),
-    Accepted(
         "Claims: defaults and the protection finalizer. Only CDI creates claims, and the model of it makes them whole.",
         r": \d+ \w+ pvc/",
+    ),
+    Accepted(
+        "A default of KubeVirt's own schema, printableStatus. KubeVirt always says one, and no plan reads it.",
+        ' kv/(object|items/.*)/status/printableStatus: real "Stopped", model null$',
+    ),
+    Accepted(
+        "Who applies to an object that nobody owns anything of makes a manager of what was there before. "
+        "Fields of an object are always somebody's, and those of the simulator's own objects nobody fights for.",
+        r"/managers/before-first-apply Update: real ",
     ),
     Accepted("Namespaces: spec.finalizers, phase and label; plans read their other labels.", r": \d+ \w+ ns/"),
 )

@@ -7,6 +7,7 @@ from tests.conformance.play import Play, Step
 Json = Any
 
 FINALIZER = "vdcos.dev/held"
+OTHER = "00000000-0000-0000-0000-000000000001"
 NET: Json = {"spec": {"bridge": {"name": "br0"}, "allowedNamespaces": {"from": "All"}}}
 DS: Json = {"spec": {"storageClassName": "gold", "allowedNamespaces": {"from": "All"}}}
 VM: Json = {"spec": {"cpu": {"sockets": 1}, "memory": {"size": "1Gi"}}}
@@ -116,7 +117,7 @@ def _each() -> dict[str, list[Step]]:
             ],
             f"{kind}: deleted as another, deleted as itself": [
                 create(kind),
-                delete(kind, uid="00000000-0000-0000-0000-000000000001"),
+                delete(kind, uid=OTHER),
                 delete(kind, uid="<uid 0>", resourceVersion="1"),
                 delete(kind, uid="<uid 0>", resourceVersion="<version 0>"),
             ],
@@ -133,7 +134,7 @@ _CASES: dict[str, list[Step]] = {
         merge("ns", {"metadata": {"labels": {"tenant": "a"}}}),
         merge("ns", {"metadata": {"annotations": {"vdcos.dev/allowed-devices": "x"}}}),
         merge("ns", {"metadata": {"labels": {"tenant": None}}}),
-        delete("ns", uid="00000000-0000-0000-0000-000000000001"),
+        delete("ns", uid=OTHER),
         delete("ns"),
         get("ns"),
     ],
@@ -152,7 +153,7 @@ _CASES: dict[str, list[Step]] = {
         merge("pvc", {"metadata": {"labels": {"a": "1"}}}),
         merge("pvc", {"metadata": {"labels": {"a": "1"}}}),
         patch("pvc", op("test", "/metadata/uid", "<uid 0>"), op("add", "/metadata/annotations", {"b": "1"})),
-        delete("pvc", uid="00000000-0000-0000-0000-000000000001"),
+        delete("pvc", uid=OTHER),
         delete("pvc", uid="<uid 0>"),
         get("pvc"),
     ],
@@ -297,6 +298,22 @@ _CASES: dict[str, list[Step]] = {
         merge("net", {"status": {"observedGeneration": "one"}}, status=True),
         merge("net", {"status": {"unknown": 1, "provider": "x"}}, status=True),
     ],
+    "a status without a state": [create("kv"), merge("kv", {"status": {"ready": True}}, status=True)],
+    "a merge patch for another object": [
+        create("net"),
+        merge("net", {"metadata": {"uid": OTHER}, "spec": {"mtu": 9000}}),
+        merge("net", {"metadata": {"uid": OTHER, "resourceVersion": "1"}, "spec": {"mtu": 9000}}),
+        merge("net", {"metadata": {"uid": OTHER}, "spec": {"mtu": 1}}),
+        merge("net", {"metadata": {"uid": "<uid 0>"}, "spec": {"mtu": 9000}}),
+        get("net"),
+    ],
+    "an apply for another object": [
+        apply("net"),
+        apply("net", {**NET, "metadata": {"uid": OTHER}}),
+        apply("net", {"spec": {"bridge": {"name": "br1"}}, "metadata": {"uid": OTHER}}, by="other"),
+        apply("net", {"spec": {**NET["spec"], "mtu": 1}, "metadata": {"uid": OTHER}}),
+        apply("net", {**NET, "metadata": {"uid": OTHER, "resourceVersion": "1"}}),
+    ],
     "identity cannot be patched": [
         create("kv"),
         merge("kv", {"metadata": {"creationTimestamp": "2020-01-01T00:00:00Z", "generation": 7}}),
@@ -311,7 +328,7 @@ _CASES: dict[str, list[Step]] = {
         Step(
             "put",
             "lease",
-            body={"spec": {"holderIdentity": "four"}, "metadata": {"uid": "00000000-0000-0000-0000-000000000001"}},
+            body={"spec": {"holderIdentity": "four"}, "metadata": {"uid": OTHER}},
             of=1,
         ),
         delete("lease"),
@@ -435,6 +452,12 @@ _CASES: dict[str, list[Step]] = {
         patch("kv", op("add", "/metadata/labels/b~1c", "1")),
         patch("kv", op("test", "/spec/template/metadata", None)),
     ],
+    "a patch replaces what is not there": [
+        create("net"),
+        patch("net", op("replace", "/spec/mtu", 9000)),
+        patch("net", op("replace", "/spec/uplink/mtu", 9000)),
+        patch("net", op("replace", "/metadata/finalizers/0", "x")),
+    ],
     "a patch with a bad result": [
         create("net"),
         patch("net", op("replace", "/spec/bridge/name", 7)),
@@ -547,11 +570,7 @@ _CASES: dict[str, list[Step]] = {
         apply("nad", {**NAD, "metadata": {"ownerReferences": [owner("net", 0)]}}),
         apply(
             "nad",
-            {
-                "metadata": {
-                    "ownerReferences": [owner("net", 0, controller=False, uid="00000000-0000-0000-0000-000000000001")]
-                }
-            },
+            {"metadata": {"ownerReferences": [owner("net", 0, controller=False, uid=OTHER)]}},
             by="other",
         ),
         apply("nad"),
@@ -571,6 +590,37 @@ _CASES: dict[str, list[Step]] = {
         apply("kv"),
         merge("kv", {"metadata": {"annotations": None}}, by="other"),
         apply("kv", {**KV, "metadata": {"annotations": {"b": "1"}}}),
+    ],
+    "an object of which others own what is in it is applied empty": [
+        apply("nad", by="other"),
+        apply("nad", {"spec": {}}),
+        merge("nad", {"spec": {"config": None}}, by="third"),
+        get("nad"),
+        apply("nad"),
+    ],
+    "an object that lost all that was in it stays with who made it": [
+        create("nad"),
+        merge("nad", {"spec": {"config": None}}, by="other"),
+        merge("nad", {"spec": {"config": "{1}"}}, by="third"),
+        apply("nad", by="fourth", force=True),
+        apply("nad", {}, by="fourth"),
+    ],
+    "an object is applied empty that had something in it": [
+        apply("kv", kv(template={"spec": {"domain": {"devices": {"tpm": {"persistent": True}}}}})),
+        apply("kv", kv(template={"spec": {"domain": {"devices": {"tpm": {}}}}})),
+        apply("kv", kv(template={"spec": {"domain": {"devices": {}}}}), by="other"),
+        apply("kv", kv(template={"spec": {"domain": {"devices": {}}}})),
+        apply("kv", kv(template={"spec": {"domain": {"devices": {"tpm": {}}}}})),
+    ],
+    "maps of the metadata are applied empty": [
+        apply("kv", {**KV, "metadata": {"labels": {"a": "1"}, "annotations": {"a": "1"}}}),
+        apply("kv", {**KV, "metadata": {"labels": {}, "annotations": {}}}),
+        apply("kv"),
+    ],
+    "applied to what nobody owns": [
+        apply("nad"),
+        merge("nad", {"spec": {"config": None}}, by="other"),
+        apply("nad", by="third"),
     ],
     "an empty object is applied": [
         apply("kv"),
@@ -630,7 +680,7 @@ _CASES: dict[str, list[Step]] = {
     "a watch of refusals shows nothing": [
         create("nad"),
         create("nad"),
-        delete("nad", uid="00000000-0000-0000-0000-000000000001"),
+        delete("nad", uid=OTHER),
         patch("nad", op("test", "/metadata/uid", "x")),
         apply("nad", {"spec": {"config": "{1}"}}, by="other"),
         Step("watch", "nad", since="<version 0>"),

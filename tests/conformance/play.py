@@ -4,9 +4,10 @@ A sequence is played by anything that answers requests: a real API server, or th
 nothing of uids, versions and times, but of how they relate to what was answered before.
 """
 
+import itertools
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -313,7 +314,14 @@ class Model:
         if held is None or held.meta["resourceVersion"] != answer["metadata"]["resourceVersion"]:
             return {}
         fields = sorted(held.fields.items())
-        return {f"{name} {how}": sorted(".".join(path) for path in owned) for (name, how), owned in fields if owned}
+        return {f"{name} {how}": _outermost(owned) for (name, how), owned in fields if owned}
+
+
+def _outermost(owned: Iterable[tuple[str, ...]]) -> list[str]:
+    """Without the objects of which something inside is owned, too."""
+    paths = sorted(owned)
+    around = {one for one, other in itertools.pairwise(paths) if other[: len(one)] == one}
+    return sorted(".".join(path) for path in paths if path not in around)
 
 
 def owned_fields(answer: Json) -> dict[str, list[str]]:

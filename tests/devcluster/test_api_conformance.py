@@ -13,10 +13,13 @@ from devcluster.cluster import Cluster
 from tests.conformance import recording
 from tests.conformance.accepted import ACCEPTED, Tally
 from tests.conformance.catalogue import catalogue
+from tests.conformance.generated import generated
 from tests.conformance.play import Model, Outcome, Play, differences, play
 from tests.conformance.real import Real, connected, some_space
 
 SPACE = "c-00000000"
+SEEDS = int(os.environ.get("VDCOS_SEEDS", "100"))
+BATCH = 25
 
 
 @pytest.fixture(scope="module")
@@ -53,3 +56,13 @@ def test_the_model_answers_the_catalogue_as_the_api_server(answered: list[tuple[
     print(tally)
     assert not tally.wrong, "\n".join(tally.wrong)
     assert tally.accepted.keys() == {each.why for each in ACCEPTED}, "what is accepted must still be there"
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, BATCH))
+def test_the_model_answers_generated_sequences_as_the_api_server(real: Real, first: int) -> None:
+    """``VDCOS_SEEDS=5000`` plays more of them."""
+    tally = Tally()
+    for sequence in generated(range(first, min(first + BATCH, SEEDS))):
+        tally.count(sequence, differences(sequence, played(sequence, real), play(sequence, Model(SPACE), SPACE)))
+    print(tally)
+    assert not tally.wrong, "\n".join(tally.wrong)

@@ -5,7 +5,7 @@ with finalizers and preconditions, the status subresource, generations, namespac
 schemas, lists, and the log that watches read. Garbage collection and all else that controllers do is in ``cluster``.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal
@@ -54,6 +54,8 @@ class Held:
     fields: Fields = field(default_factory=dict)
     decoded: dict[Any, Any] = field(default_factory=dict)
     """Whatever readers make of it, by kind."""
+    young: bool = False
+    """It lacks the status that its schema gives it. Any write stores that, so none is without effect."""
     _raw: bytes = b""
     _mark: int = 0
     _key: Key | None = None
@@ -221,7 +223,7 @@ class ApiServer:
             meta["finalizers"] = ["kubernetes"]
         tree["metadata"] = meta
         said = tree if how == "Apply" else self._admit(resource, None, tree, strict)
-        owned: Fields = {(manager, how): frozenset(_owned(said))} if manager else {}
+        owned: Fields = {(manager, how): _owned(said, how)} if manager else {}
         return self._store(resource, key, None, tree, owned, strict)
 
     def apply(
@@ -236,38 +238,31 @@ class ApiServer:
             if uid:
                 raise ApiError(409, "Conflict", f'{resource.plural} "{key.name}": the UID in the precondition is gone')
             return self.create(resource, manifest, manager, strict, "Apply")
-        if uid and uid != live.meta["uid"]:
-            why = f'metadata.uid: Invalid value: "{uid}": field is immutable'
-            raise ApiError(422, "Invalid", f'{resource.plural}.{resource.group} "{key.name}" is invalid: {why}')
-        self._expect(resource, live, None, manifest["metadata"].get("resourceVersion"))
         me: Manager = (manager, "Apply")
-        mine = frozenset(_owned(manifest))
+        mine = _owned(manifest, "Apply")
         others = {name: owned for name, owned in live.fields.items() if name != me}
-        fought = [
-            (name, taken)
-            for path in mine
-            if trees.at(live.tree, path) != trees.at(manifest, path)
-            for name, owned in others.items()
-            for taken in owned
-            if trees.overlap(taken, path)
+        tree: Tree = trees.united(live.tree, _applicable(manifest))
+        kept = mine.union(*others.values())
+        dropped = [
+            path
+            for path in live.fields.get(me, frozenset()) - mine
+            if not any(other[: len(path)] == path for other in kept)
         ]
-        if fought and not force:
-            said = ", ".join(sorted({f'conflict with "{name}": .{".".join(path)}' for (name, _), path in fought}))
-            raise ApiError(409, "Conflict", f"Apply failed with {len(fought)} conflict(s): {said}")
-        lost = set(fought)
-        fields = {
-            name: left
-            for name, owned in others.items()
-            if (left := frozenset(path for path in owned if (name, path) not in lost))
-        }
-        tree: Tree = live.tree
-        for path in live.fields.get(me, frozenset()) - mine:
-            if not any(trees.overlap(path, other) for owned in (*fields.values(), mine) for other in owned):
-                tree = trees.without(tree, path)
-        tree = trees.united(tree, _applicable(manifest))
+        for path in dropped:
+            tree = trees.without(tree, path)
         if (resource.group, resource.plural) in STATUS and "status" in live.tree:
             tree["status"] = live.tree["status"]
-        return self._store(resource, key, live, tree, {**fields, me: mine}, strict)
+        differs = trees.difference(live.tree, tree)
+        fought = {name: taken for name, owned in others.items() if (taken := owned & differs.changed)}
+        if fought and not force:
+            each = sorted((name, ".".join(path)) for (name, _), taken in fought.items() for path in taken)
+            said = ", ".join(f'conflict with "{name}": .{path}' for name, path in each)
+            raise ApiError(409, "Conflict", f"Apply failed with {len(each)} conflict(s): {said}")
+        self._expect(resource, live, None, manifest["metadata"].get("resourceVersion"))
+        emptied = {".".join(path) for each in dropped if (path := _emptied(tree, each, kept))}
+        wrong = [f'{path}: Invalid value: "null": must be of type object' for path in sorted(emptied)]
+        _refuse(resource, tree, [*_renamed(live, uid), *wrong])
+        return self._store(resource, key, live, tree, {**_left(others, differs), me: mine}, strict)
 
     def json_patch(
         self, resource: Resource, key: Key, operations: list[Tree], manager: str = "", status: bool = False
@@ -284,9 +279,11 @@ class ApiServer:
     def merge_patch(self, resource: Resource, key: Key, changes: Tree, manager: str = "", status: bool = False) -> Held:
         live = self.read(resource, key)
         meta = changes.get("metadata", {})
-        # A status is written whatever the uid, if only the version is right.
-        self._expect(resource, live, None if status else meta.get("uid"), meta.get("resourceVersion"))
-        return self._update(resource, live, trees.merge(live.tree, changes), manager, status)
+        self._expect(resource, live, None, meta.get("resourceVersion"))
+        tree = trees.merge(live.tree, changes)
+        if not status:  # a status is written whatever the uid, if only the version is right
+            _refuse(resource, tree, _renamed(live, meta.get("uid")))
+        return self._update(resource, live, tree, manager, status)
 
     def replace(self, resource: Resource, key: Key, tree: Tree, manager: str = "") -> Held:
         """An update of the whole object, as it was read."""
@@ -317,7 +314,7 @@ class ApiServer:
         """Store an object as it is, whatever admission would say. What is new of it is the manager's."""
         self.version += 1
         old = self.get(resource, key_of(tree))
-        owned: Fields = {(manager, "Update"): frozenset(_owned(tree))} if old is None else _updated(old, tree, manager)
+        owned: Fields = {(manager, "Update"): _owned(tree)} if old is None else _updated(old, tree, manager)
         held = Held({**tree, "metadata": {**tree["metadata"], "resourceVersion": str(self.version)}}, owned)
         self._put(resource, held.key, old, held)
         self._tell(resource, Change("MODIFIED" if old else "ADDED", held))
@@ -353,7 +350,7 @@ class ApiServer:
             tree = {name: value for name, value in kept.items() if name != "status"}
             if said is not None:
                 tree["status"] = said
-        if tree is live.tree:
+        if tree is live.tree and not live.young:
             return live
         tree = self._admit(resource, live, _tidy(_kept(live, tree)), False)
         fields = live.fields if status else _updated(live, tree, manager)
@@ -374,9 +371,10 @@ class ApiServer:
             if old.deleting and set(tree["metadata"].get("finalizers", ())) - set(old.meta.get("finalizers", ())):
                 why = "metadata.finalizers: Forbidden: no new finalizers can be added if the object is being deleted"
                 raise ApiError(422, "Invalid", f'{resource.kind} "{key.name}" is invalid: {why}')
+        young = old is None and resource.group == GROUP and "status" not in tree
         tree = self._admit(resource, old, _tidy(tree), strict)
         if old is not None:
-            if tree == old.tree and fields == old.fields:
+            if tree == old.tree and fields == old.fields and not old.young:
                 return old
             changed = any(tree.get(part) != old.tree.get(part) for part in tree.keys() | old.tree.keys() if part not in
                           ("metadata", "status"))  # fmt: skip
@@ -388,7 +386,8 @@ class ApiServer:
             self._remove(resource, old)
             return last
         self.version += 1
-        held = Held({**tree, "metadata": {**tree["metadata"], "resourceVersion": str(self.version)}}, fields)
+        tree = {**tree, "metadata": {**tree["metadata"], "resourceVersion": str(self.version)}}
+        held = Held(tree, fields, young=young)
         self._put(resource, key, old, held)
         self._tell(resource, Change("MODIFIED" if old else "ADDED", held))
         return held
@@ -444,17 +443,40 @@ def _typed(resource: Resource, manifest: Tree) -> None:
         raise ApiError(500, "", f"failed to create typed patch object: {'; '.join(wrong)}")
 
 
+def _renamed(live: Held, uid: str | None) -> list[str]:
+    """What is wrong with a written object that says another uid."""
+    differs = uid and uid != live.meta["uid"]
+    return [f'metadata.uid: Invalid value: "{uid}": field is immutable'] if differs else []
+
+
+def _refuse(resource: Resource, tree: Tree, wrong: list[str]) -> None:
+    """If something is wrong, say it together with what the schema says. Raises ApiError."""
+    if wrong:
+        raise _invalid(resource, tree, [*wrong, *(_full(resource, tree)[1] if resource.group == GROUP else ())])
+
+
+def _full(resource: Resource, tree: Tree) -> tuple[Tree, list[str]]:
+    """An object of ours without what is unknown and with defaults, and what is wrong with it."""
+    rules = schema.generated()[resource.group, resource.plural]
+    known = {part: schema.pruned(rules["properties"].get(part, {}), tree[part]) for part in _PARTS if part in tree}
+    full: Tree = schema.defaulted(rules, {**tree, **known})
+    return full, list(schema.errors(rules, full))
+
+
 def _validated(resource: Resource, tree: Tree, strict: bool) -> Mapping[str, Any]:
     """Spec and status with defaults. Raises ApiError."""
     rules = schema.generated()[resource.group, resource.plural]
     if strict and (fields := list(schema.unknown(rules, tree))):
         raise ApiError(400, "BadRequest", "strict decoding error: " + ", ".join(f'unknown field "{f}"' for f in fields))
-    known = {part: schema.pruned(rules["properties"].get(part, {}), tree[part]) for part in _PARTS if part in tree}
-    full: Tree = schema.defaulted(rules, {**tree, **known})
-    if wrong := list(schema.errors(rules, full)):
-        name = tree["metadata"]["name"]
-        raise ApiError(422, "Invalid", f'{resource.kind}.{resource.group} "{name}" is invalid: {"; ".join(wrong)}')
+    full, wrong = _full(resource, tree)
+    if wrong:
+        raise _invalid(resource, tree, wrong)
     return {part: full[part] for part in _PARTS if part in full}
+
+
+def _invalid(resource: Resource, tree: Tree, wrong: Iterable[str]) -> ApiError:
+    name = tree["metadata"]["name"]
+    return ApiError(422, "Invalid", f'{resource.kind}.{resource.group} "{name}" is invalid: {"; ".join(wrong)}')
 
 
 NAMESPACE = Resource("", "v1", "namespaces", "Namespace", namespaced=False)
@@ -481,12 +503,23 @@ def _applicable(manifest: Tree) -> Tree:
     return {**manifest, "metadata": meta}
 
 
-def _owned(manifest: Tree) -> Iterator[Path]:
-    """The leaves that come into somebody's hands by creating or applying this."""
-    for path in trees.leaves(manifest):
-        if path[0] in ("apiVersion", "kind", "status") or (path[0] == "metadata" and path[1] in _IDENTITY):
-            continue
-        yield path
+def _ownable(path: Path) -> bool:
+    """Whether somebody can own the field: not what the API server itself says, nor the status."""
+    return path[0] not in ("apiVersion", "kind", "status") and (path[0] != "metadata" or path[1:2] not in _UNOWNED)
+
+
+_UNOWNED = ((), *((name,) for name in _IDENTITY))
+
+
+def _emptied(tree: Tree, dropped: Path, kept: Collection[Path]) -> Path:
+    """The object around what was dropped that somebody owns and that has lost all that was in it: it becomes null."""
+    for length in range(len(dropped) - 1, 0, -1):
+        around = dropped[:length]
+        if around[0] == "metadata" or trees.at(tree, around) is not None:
+            break
+        if around in kept:
+            return around
+    return ()
 
 
 def _tidy(tree: Tree) -> Tree:
@@ -497,17 +530,27 @@ def _tidy(tree: Tree) -> Tree:
     return {**tree, "metadata": meta}
 
 
+def _owned(tree: Tree, how: Literal["Apply", "Update"] = "Update") -> frozenset[Path]:
+    """What comes into somebody's hands by creating this: by an apply the leaves, else also the objects around them."""
+    return frozenset(filter(_ownable, trees.leaves(tree) if how == "Apply" else trees.nodes(tree)))
+
+
 def _updated(live: Held, tree: Tree, manager: str) -> Fields:
     """Who owns what after an update, which takes what it changes out of everybody's hands."""
     if not live.fields and not manager:
         return live.fields
-    touched = frozenset(path for path in trees.changed(live.tree, tree) if path[0] != "status")
-    fields = {name: left for name, owned in live.fields.items() if (left := owned - touched)}
-    said = frozenset(path for path in touched if trees.at(tree, path) is not None)
-    if manager and said:
+    differs = trees.difference(live.tree, tree)
+    fields = _left(live.fields, differs)
+    if manager and (said := frozenset(filter(_ownable, differs.changed))):
         me: Manager = (manager, "Update")
         fields[me] = fields.get(me, frozenset()) | said
     return fields
+
+
+def _left(fields: Fields, differs: trees.Difference) -> dict[Manager, frozenset[Path]]:
+    """What managers own still when somebody else has changed that."""
+    kept = {name: owned - differs.changed - differs.removed for name, owned in fields.items()}
+    return {name: owned for name, owned in kept.items() if owned}
 
 
 def _kept(old: Held, tree: Tree) -> Tree:

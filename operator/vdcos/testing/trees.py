@@ -1,6 +1,7 @@
 """JSON trees that are never mutated: a change makes new dictionaries along its path and shares the rest."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 Tree = dict[str, Any]
@@ -67,12 +68,12 @@ def _child(value: Any, present: bool, rest: Sequence[str], operation: Mapping[st
             if value != operation["value"]:  # as in kube-apiserver, null holds for what is absent
                 raise PatchRefused(f"the test of {operation['path']} failed")
             return [value] if present else []
-        case _ if not present:
-            raise PatchRefused(f"{operation['path']} does not exist")
-        case "replace":
+        case "replace":  # as in kube-apiserver, whether or not something is there
             return [operation["value"]]
-        case "remove":
+        case "remove" if present:
             return []
+        case "remove":
+            raise PatchRefused(f"{operation['path']} does not exist")
     raise PatchRefused(f"operation {operation['op']} is not supported")
 
 
@@ -90,40 +91,60 @@ def at(tree: Any, path: Path) -> Any:
     return tree
 
 
-def leaves(tree: Mapping[str, Any], path: Path = ()) -> Iterator[Path]:
+def leaves(tree: Any, path: Path = ()) -> Iterator[Path]:
     """The paths that a manager owns who applies this tree: of its scalars, lists and empty objects."""
-    for field, value in tree.items():
-        here = (*path, field)
-        if isinstance(value, dict) and value:
-            yield from leaves(value, here)
-        elif here == _KEYED:
-            yield from ((*here, item["uid"]) for item in value)
-        else:
-            yield here
+    inner = _inner(tree, path)
+    if not inner:
+        yield path
+    for field, value in (inner or {}).items():
+        yield from leaves(value, (*path, field))
 
 
-def changed(old: Any, new: Any, path: Path = ()) -> Iterator[Path]:
-    """The paths of leaves that differ between two trees, in either of them."""
+def nodes(tree: Any, path: Path = ()) -> Iterator[Path]:
+    """The paths of everything in a tree: of its leaves, and of the objects that they are in."""
+    if path:
+        yield path
+    for field, value in (_inner(tree, path) or {}).items():
+        yield from nodes(value, (*path, field))
+
+
+def _inner(value: Any, path: Path) -> Mapping[str, Any] | None:
+    """What is in an object; None for a leaf."""
+    if path == _KEYED:
+        return {item["uid"]: item for item in value}
+    return value if isinstance(value, dict) and path[:-1] != _KEYED else None
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Paths of leaves, and of objects that are in one of two trees only."""
+
+    changed: frozenset[Path]
+    """They are new, or have another value."""
+    removed: frozenset[Path]
+
+
+def difference(old: Tree, new: Tree) -> Difference:
+    """How two trees differ."""
+    changed: list[Path] = []
+    removed: list[Path] = []
+    _differ(old, new, (), changed, removed)
+    return Difference(frozenset(changed), frozenset(removed))
+
+
+def _differ(old: Any, new: Any, path: Path, changed: list[Path], removed: list[Path]) -> None:
     if old is new:
         return
-    if isinstance(old, dict) and isinstance(new, dict) and old and new:
-        for field in old.keys() | new.keys():
-            yield from changed(old.get(field), new.get(field), (*path, field))
-    elif path == _KEYED:
-        before, now = ({item["uid"]: item for item in items or ()} for items in (old, new))
-        yield from ((*path, uid) for uid in before.keys() | now.keys() if before.get(uid) != now.get(uid))
-    elif old != new:
-        for side in (old, new):
-            if isinstance(side, dict) and side:
-                yield from leaves(side, path)
-            elif side is not None:
-                yield path
-
-
-def overlap(one: Path, other: Path) -> bool:
-    """Whether one path is, contains, or lies within the other."""
-    shared = min(len(one), len(other))
-    return one[:shared] == other[:shared]
+    if old is None:
+        changed += nodes(new, path)
+    elif new is None:
+        removed += nodes(old, path)
+    elif (before := _inner(old, path)) is None or (after := _inner(new, path)) is None:
+        if old != new:
+            changed.append(path)
+    else:
+        for field in before.keys() | after.keys():
+            _differ(before.get(field), after.get(field), (*path, field), changed, removed)
 
 
 def without(tree: Any, path: Path) -> Any:
