@@ -190,7 +190,8 @@ def _devices(cr: api.VirtualMachine, parts: Parts, guest_disks: Sequence[Tree]) 
         if chosen := [d for d in spec.devices if d.type == kind]:
             devices[field] = [{"name": device.name, "deviceName": device.resource_name} for device in chosen]
     if spec.firmware and spec.firmware.tpm:
-        devices["tpm"] = {"persistent": True} if spec.firmware.tpm == "Persistent" else {}
+        # Never empty: an apply that empties what it filled before is refused (structured-merge-diff makes it null).
+        devices["tpm"] = {"persistent": spec.firmware.tpm == "Persistent"}
     return devices
 
 

@@ -69,6 +69,15 @@ def test_an_edit_is_one_apply_and_removes_what_is_gone() -> None:
     assert b.status(there)["virtualMachine"]["generation"] == 2
 
 
+def test_a_tpm_can_be_made_to_forget() -> None:
+    """No object of the child may become empty by an apply: a real API server refuses that."""
+    there = b.world(b.vm(firmware={"tpm": "Persistent"}))
+    b.settle(there)
+    b.edit(there, firmware={"tpm": "Ephemeral"})
+    b.settle(there)
+    assert b.template(there)["domain"]["devices"]["tpm"] == {"persistent": False}
+
+
 def test_what_kubevirt_adds_is_left_alone() -> None:
     there = b.running()
     spec = {"template": {"spec": {"architecture": "amd64", "domain": {"machine": {"type": "q35"}}}}}

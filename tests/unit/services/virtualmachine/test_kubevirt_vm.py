@@ -59,7 +59,7 @@ CASES: list[tuple[str, Tree, str, Any]] = [
     ),
     ("no SMM without", {"firmware": {"bootloader": "UEFI"}}, "domain.features", None),
     ("the preference decides on the bootloader", {"firmware": {}}, "domain.firmware.bootloader", None),
-    ("TPM", {"firmware": {"tpm": "Ephemeral"}}, "domain.devices.tpm", {}),
+    ("TPM", {"firmware": {"tpm": "Ephemeral"}}, "domain.devices.tpm", {"persistent": False}),
     ("TPM that remembers", {"firmware": {"tpm": "Persistent"}}, "domain.devices.tpm", {"persistent": True}),
     ("serial", {"firmware": {"serial": "S1"}}, "domain.firmware.serial", "S1"),
     (
@@ -246,6 +246,7 @@ def zeroes(tree: Any, path: str = "") -> list[str]:
 
 POINTERS = {
     ".domain.devices.autoattachPodInterface",
+    ".domain.devices.tpm.persistent",
     ".domain.firmware.bootloader.efi.secureBoot",
     ".tolerations[].tolerationSeconds",
 }
