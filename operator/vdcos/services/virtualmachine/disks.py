@@ -330,10 +330,10 @@ def _filling(look: Look, decision: Decision) -> Decision | None:
             return None
         return replace(decision, reason="ClaimPending", message="the claim is not bound yet", phase="Pending")
     status = look.volume.status
-    if status.phase == "Succeeded":
-        return None
+    if status.phase == "Succeeded" and (look.claim is None or look.claim.status.phase != "Pending"):
+        return None  # CDI fills another claim, says Succeeded, and only then hands its volume on to this one
     words = trouble(look.volume)
-    if look.disk.source.choice == "blank" or not status.phase.endswith("InProgress"):
+    if look.disk.source.choice == "blank" or not status.phase.endswith(("InProgress", "Succeeded")):
         message = words or "storage is being provisioned"
         return replace(decision, reason="Provisioning", message=message, phase="Pending")
     message = words or "the source is being copied"

@@ -220,6 +220,12 @@ def volume(**status: Any) -> Callable[[World], None]:
     return lambda there: there.change(DataVolume, DATA, status=status)
 
 
+def not_bound_yet(there: World) -> None:
+    """CDI has said Succeeded, and the claim still waits for its volume."""
+    b.fill(there)
+    there.change(PersistentVolumeClaim, DATA, status={"phase": "Pending"})
+
+
 IMAGE: Tree = {"source": {"image": {"reference": "a"}}}
 WORDS = {"type": "Running", "status": "False", "reason": "Error", "message": "404"}
 LIFE: list[tuple[str, Tree, Callable[[World], None], str, str, str]] = [
@@ -242,6 +248,8 @@ LIFE: list[tuple[str, Tree, Callable[[World], None], str, str, str]] = [
         "Importing",
         "",
     ),
+    ("filled, not bound", {}, not_bound_yet, "Provisioning", "Pending", ""),
+    ("copied, not bound", IMAGE, not_bound_yet, "Importing", "Importing", "100%"),
     ("failed", IMAGE, volume(phase="Failed"), "ImportFailed", "Failed", ""),
     ("lost", IMAGE, volume(phase="Unknown", conditions=[WORDS]), "ImportFailed", "Failed", ""),
     ("local, made where the VM runs", {}, volume(phase="WaitForFirstConsumer"), "FirstPowerOn", "Pending", ""),
