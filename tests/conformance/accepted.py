@@ -45,6 +45,32 @@ ACCEPTED: tuple[Accepted, ...] = (
 )
 
 
+SCENES: tuple[Accepted, ...] = (
+    Accepted(
+        "Claims have no protection finalizer in the model: one that goes is gone at once.",
+        r": extra: pvc \w+ metadata\.deleting=true$",
+    ),
+    Accepted(
+        "KubeVirt goes on to write the status of a VM that is being deleted. Nothing is decided by it any more.",
+        r": extra: kv \w+ status\.desiredGeneration=\d+$",
+    ),
+    Accepted(
+        "KubeVirt notes a new generation of a VM in its instance when the template is the same, even as it stops it. "
+        "It only spares plans a comparison.",
+        r": extra: vmi \w+ metadata\.annotations\.kubevirt\.io/vm-generation=",
+    ),
+    Accepted(
+        "CDI now and then trips over its own writes, says so, and tries again. In the model every import succeeds.",
+        r": (extra|missing|order): .*dv \w+ trouble=",
+    ),
+    Accepted(
+        "How many of the steps of an import are seen is chance.",
+        r': (missing|extra): dv \w+ stage=("InProgress"|null)$',
+    ),
+)
+"""Differences between what everybody does in the model and in a real cluster; which of them show is chance."""
+
+
 @dataclass
 class Tally:
     """What was played and found. ``wrong`` are differences that nobody has accepted."""

@@ -4,6 +4,7 @@ The real one is of its own, without controllers: nobody but the player writes. `
 answers to the catalogue; the unit tests play the model against that.
 """
 
+import contextlib
 import os
 from collections.abc import Iterator
 
@@ -24,8 +25,12 @@ BATCH = 25
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Real]:
-    with Cluster.running(hosts=0, directory=tmp_path_factory.mktemp("bare"), bare=True) as cluster:
-        yield connected(cluster)
+    directory = tmp_path_factory.mktemp("bare")
+    with (
+        Cluster.running(hosts=0, directory=directory, bare=True) as cluster,
+        contextlib.closing(connected(cluster)) as connection,
+    ):
+        yield connection
 
 
 @pytest.fixture(scope="module")

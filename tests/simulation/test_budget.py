@@ -37,9 +37,9 @@ BUDGETS: Mapping[str, int] = {
     "datastore in maintenance": 16,
     "namespace not allowed, then allowed": 15,
     "missing Secret, then there": 16,
-    "no host fits, then one does": 19,
-    "host loses power and comes back": 19,
-    "host loses power and is fenced": 19,
+    "no host fits, then one does": 20,
+    "host loses power and comes back": 20,
+    "host loses power and is fenced": 20,
     "host is cut off and comes back": 20,
     "virtctl stop is put right": 20,
     "virtctl stop is respected": 17,
@@ -76,7 +76,7 @@ BUDGETS: Mapping[str, int] = {
     "delete without a disk of before": 27,
     "powered on while it powers off": 24,
     "somebody edits a definition that nobody runs with": 14,
-    "two VMs at once, room for one": 30,
+    "two VMs at once, room for one": 25,
     "re-created at once": 25,
 }
 

@@ -59,6 +59,8 @@ KUBELET = "simulated.kubelet"
 KUBERNETES = "kubernetes"
 GENERATION = "kubevirt.io/vm-generation"
 SELECTED = "volume.kubernetes.io/selected-node"
+WAITS = "PendingPopulation"
+"""Phase of a DataVolume that waits for its first user. (Without CDI's populators it is called WaitForFirstConsumer.)"""
 UNPAUSED = "kubevirt.io/virtual-machine-unpaused"
 
 MONITOR_GRACE = 40.0
@@ -158,8 +160,7 @@ class Cluster:
                 self.later(REACTION, Show(held.tree["spec"]["nodeName"], POD, held.key, held.meta["uid"]))
         elif resource in (DV, PVC):
             self._call("cdi", held.key)
-            if resource == PVC:
-                self._call("csi", held.key)
+            self._call("csi", held.key)
             for vmi in self.api.all(VMI):
                 if vmi.key.namespace == held.key.namespace:
                     self._call("vmi", vmi.key)
@@ -391,10 +392,9 @@ class Cluster:
             fields["runStrategy"] = spec["runStrategy"]
         if vmi is not None:
             fields["desiredGeneration"] = vm.meta["generation"]
-        conditions = []
-        if vmi is not None and phase not in ("Succeeded", "Failed") and (what := _staged(vm, vmi)):
-            message = f"a non-live-updatable field was changed in the template spec: {what}"
-            conditions.append({"type": "RestartRequired", "status": "True", "message": message})
+        conditions = [each for each in status.get("conditions") or () if each["type"] == "RestartRequired"]
+        if vmi is not None and phase not in ("Succeeded", "Failed"):  # else what was said stands until the next start
+            conditions = [_RESTART] if _staged(vm, vmi) else []
         fields["conditions"] = conditions
         if self._status(VM, vm, **fields) or vmi is None or conditions:
             return
@@ -434,17 +434,21 @@ class Cluster:
                     self.api.delete(POD, pod.key)
                     return
             if vmi.deleting and not pods:
-                if final or phase in ("Pending", "Scheduling"):
+                if final or phase == "Pending":
                     self._finalizer(VMI, vmi, VMI_FINALIZER, False)
                 else:
-                    self._status(VMI, vmi, phase="Failed")
+                    self._status(VMI, vmi, phase="Failed", activePods=None)
                 return
         if final:
             return
         match phase:
+            case "Pending" if not vmi.deleting and self._volumes_there(vmi):
+                unplaced = [each for each in status.get("conditions") or () if each["type"] == "PodScheduled"]
+                self._launch(vmi) if not pods else self._status(
+                    VMI, vmi, phase="Scheduling", conditions=[*unplaced, _OFF]
+                )
             case "Pending":
-                if not vmi.deleting and self._volumes_there(vmi):
-                    self._launch(vmi) if not pods else self._status(VMI, vmi, phase="Scheduling")
+                self._wait(vmi)
             case "Scheduling":
                 self._schedule(vmi, pods)
             case _:
@@ -458,9 +462,23 @@ class Cluster:
                 return False
             volume = self.api.get(DV, claim.key)
             phase = volume.tree.get("status", {}).get("phase") if volume is not None else "Succeeded"
-            if phase not in ("Succeeded", "WaitForFirstConsumer"):
+            if phase not in ("Succeeded", WAITS):
                 return False
         return True
+
+    def _wait(self, vmi: Held) -> None:
+        """Say for which claim an instance waits, if it is not there at all."""
+        names = [name for name in _claims(vmi) if self.api.get(PVC, Key(vmi.key.namespace, name)) is None]
+        message = f"PVC {vmi.key.namespace}/{names[0]} does not exist, waiting for it to appear" if names else ""
+        said = {"status": "False", "message": message}
+        if message:
+            unplaced = {"type": "PodScheduled", "reason": "Unschedulable", **said}
+            self._status(
+                VMI, vmi, conditions=[unplaced, {"type": "Synchronized", "reason": "FailedPvcNotFound", **said}]
+            )
+        else:
+            known = vmi.tree["status"].get("conditions") or []
+            self._status(VMI, vmi, conditions=[each for each in known if each["type"] != "Synchronized"])
 
     def _launch(self, vmi: Held) -> None:
         meta = {
@@ -504,9 +522,13 @@ class Cluster:
         elif pod.tree["status"]["phase"] == "Running" and not vmi.deleting:
             node = pod.tree["spec"]["nodeName"]
             described = [
-                {"name": v["name"], "target": "", "persistentVolumeClaimInfo": {"accessModes": ["ReadWriteMany"]}}
+                {
+                    "name": v["name"],
+                    "target": "",
+                    "persistentVolumeClaimInfo": {"accessModes": claim.tree["spec"]["accessModes"]},
+                }
                 for v in vmi.tree["spec"].get("volumes", ())
-                if _claim_of(v)
+                if (claim := self.api.get(PVC, Key(vmi.key.namespace, _claim_of(v))))
             ]
             changes: Tree = {
                 "metadata": {"labels": {"kubevirt.io/nodeName": node}},
@@ -531,6 +553,8 @@ class Cluster:
             return
         if vmi.tree["status"]["phase"] == "Running":
             ready = _condition(pod, "Ready")
+            if pod.deleting:
+                ready = {**ready, "status": "False", "reason": "PodTerminating"}
             wanted = {"type": "Ready", "status": ready.get("status", "False"), "lastProbeTime": None,
                       "lastTransitionTime": ready.get("lastTransitionTime")}  # fmt: skip
             if wanted["status"] != "True":
@@ -626,15 +650,15 @@ class Cluster:
             return
         if not claim.owned_by(volume.meta["uid"]):
             return
-        phase, bound = volume.tree.get("status", {}).get("phase", ""), claim.tree["status"]["phase"] == "Bound"
-        if phase == "Succeeded":
-            return
-        if phase in ("", "Pending", "WaitForFirstConsumer") and not bound:
-            waits = self._binding(claim) == "WaitForFirstConsumer" and SELECTED not in claim.meta.get("annotations", {})
-            self._status(DV, volume, phase="WaitForFirstConsumer" if waits else "Pending", progress="N/A")
-        elif phase != "ImportInProgress":
-            self._status(DV, volume, phase="ImportInProgress", progress="N/A")
+        phase = volume.tree.get("status", {}).get("phase", "")
+        usable = self._binding(claim) == "Immediate" or SELECTED in claim.meta.get("annotations", {})
+        if phase == "":
+            self._status(DV, volume, phase="Pending", progress="N/A")
+        elif phase in ("Pending", WAITS) and usable:
+            self._status(DV, volume, phase="ImportInProgress")
             self._call("import", key, IMPORT)
+        elif phase == "Pending" and self._binding(claim) == "WaitForFirstConsumer":
+            self._status(DV, volume, phase=WAITS)
 
     def _import(self, key: Key) -> None:
         volume = self.api.get(DV, key)
@@ -647,7 +671,11 @@ class Cluster:
         meta = {
             "name": volume.key.name,
             "namespace": volume.key.namespace,
-            "labels": {**volume.meta.get("labels", {}), "app": "containerized-data-importer"},
+            "labels": {
+                **volume.meta.get("labels", {}),
+                "app": "containerized-data-importer",
+                "app.kubernetes.io/managed-by": "cdi-controller",
+            },
             "annotations": volume.meta.get("annotations", {}),
             "ownerReferences": [{**owner, "controller": True}],
         }
@@ -665,14 +693,16 @@ class Cluster:
         return str(storage_class.tree.get("volumeBindingMode", "Immediate")) if storage_class else "None"
 
     def _csi(self, key: Key) -> None:
-        claim = self.api.get(PVC, key)
+        """Bind a claim, or let it grow. CDI fills another claim and hands its volume on to this one at the very end."""
+        claim, volume = self.api.get(PVC, key), self.api.get(DV, key)
         if claim is None or claim.deleting:
             return
-        wanted = claim.tree["spec"]["resources"]["requests"]["storage"]
+        filled = volume is None or volume.tree.get("status", {}).get("phase") == "Succeeded"
         if claim.tree["status"]["phase"] == "Bound":
+            wanted = claim.tree["spec"]["resources"]["requests"]["storage"]
             if quantity.whole(claim.tree["status"]["capacity"]["storage"]) < quantity.whole(wanted):
                 self._call("bind", key, BIND)
-        elif self._binding(claim) == "Immediate" or SELECTED in claim.meta.get("annotations", {}):
+        elif filled and (self._binding(claim) == "Immediate" or SELECTED in claim.meta.get("annotations", {})):
             self._call("bind", key, BIND)
 
     def _bind(self, key: Key) -> None:
@@ -730,6 +760,17 @@ _CONTROLLERS: Mapping[str, Callable[[Cluster, Any], None]] = {
     "namespace": Cluster._namespace,
 }
 
+_RESTART = {
+    "type": "RestartRequired",
+    "status": "True",
+    "message": "a non-live-updatable field was changed in the template spec",
+}
+_OFF = {
+    "type": "Ready",
+    "status": "False",
+    "reason": "GuestNotRunning",
+    "message": "Guest VM is not reported as running",
+}
 _LIVE = ("nodeSelector", "affinity", "tolerations")
 
 
@@ -776,7 +817,7 @@ def _number(text: str) -> int:
 
 
 def _staged(vm: Held, vmi: Held) -> str:
-    """The first field of the template that the running instance can only get by a restart, or ""."""
+    """A field of the template that the running instance can only get by a restart, or ""."""
     said, runs = vm.tree["spec"]["template"]["spec"], vmi.tree["spec"]
     if said is runs:
         return ""

@@ -64,14 +64,14 @@ the VirtualMachine and creates it again; or deletes it after the write, whose an
 elsewhere than without that."""
 
 NAMESAKES: dict[Resource, Any] = {
-    VM: {"runStrategy": "Halted", "template": {"spec": {"domain": {}}}},
+    VM: {"runStrategy": "Manual", "template": {"spec": {"domain": {}}}},
     DV: {
         "source": {"blank": {}},
         "storage": {"storageClassName": "block", "resources": {"requests": {"storage": "1Gi"}}},
     },
     NetworkAttachmentDefinition.resource: {"config": "{}"},
 }
-"""What namesakes say."""
+"""What namesakes say: something else than we want."""
 
 DOWN = 20.0
 SLOW = {"slow": 0.5, "hanging": 6.0, "overtaken": 0.001, "deleted": 0.001}
