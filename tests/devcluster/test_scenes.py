@@ -21,7 +21,7 @@ from tests.conformance.traces import Facts, Transition, state, transitions
 LONG = 120.0
 QUIET = 1.0
 """Seconds in which nothing may change any more at the end of a scene."""
-RUNS = 16
+RUNS = 8
 SPACE = "c-00000000"
 
 

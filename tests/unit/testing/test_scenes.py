@@ -9,7 +9,7 @@ from tests.conformance.traces import Transition, unlike
 from vdcos.testing.cluster import Cluster
 
 SPACE = "c-00000000"
-RUNS = 16
+RUNS = 8
 
 
 @pytest.mark.parametrize("scene", scenes(), ids=lambda scene: scene.name)
@@ -38,6 +38,6 @@ def test_what_must_happen_what_cannot_and_what_comes_first() -> None:
 
 
 def test_the_same_fact_again_is_another_transition() -> None:
-    switched = runs(scene("a VM is switched on and off"), SPACE, 1)[0]
+    switched = runs(scene("a VM is switched on and off"), SPACE, 0)[-1]
     born = [each.time for moment in switched for each in moment if (each.of, each.value) == ("vmi a", "created")]
     assert born == [1, 2]
