@@ -128,7 +128,7 @@ class LabelSelector(Model):
         Rule(
             "(has(self.matchLabels) && self.matchLabels.size() > 0)"
             " || (has(self.matchExpressions) && self.matchExpressions.size() > 0)",
-            "an empty selector would select everything: say so with from: All, or give labels",
+            "an empty selector would select everything: give labels",
         ),
     )
 
@@ -191,6 +191,15 @@ class Usage(Model):
     """How many there are."""
     names: Annotated[tuple[Annotated[str, Field(max_length=317)], ...], Field(max_length=10), ATOMIC] = ()
     """The first ten, sorted; objects of namespaces as namespace/name."""
+
+
+class Amounts(Model):
+    """CPU and memory."""
+
+    cpu: Annotated[str, Field(max_length=32)] = "0"
+    """CPUs, as a quantity such as 64 or 1500m."""
+    memory: Annotated[str, Field(max_length=32)] = "0"
+    """Memory, as a quantity such as 512Gi."""
 
 
 class Status(Model):

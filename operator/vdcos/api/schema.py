@@ -183,6 +183,10 @@ class Definition:
     short_names: tuple[str, ...]
     columns: tuple[Column, ...]
     categories: tuple[str, ...] = ("vdc",)
+    longest_name: int = 63
+    """Characters that an object's name may have."""
+    dotted_name: bool = False
+    """Whether an object's name may have dots; where it may not, the model has a rule that says why."""
 
     @property
     def singular(self) -> str:

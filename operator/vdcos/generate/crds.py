@@ -20,7 +20,7 @@ from vdcos import api
 from vdcos.api import schema
 
 Schema = dict[str, typing.Any]
-Kind = type[api.VirtualMachine] | type[api.Network] | type[api.Datastore]
+Kind = type[api.Resource]
 
 _KEYWORDS = {
     "additionalProperties", "anyOf", "default", "description", "enum", "format", "items", "maxItems", "maxLength",
@@ -109,9 +109,10 @@ def _root(model: Kind) -> Schema:
     generated = model.model_json_schema(schema_generator=_Generator)
     definitions = generated.pop("$defs")
     properties: dict[str, Schema] = generated["properties"]
+    longest = model.definition.longest_name
     properties["apiVersion"] = {"type": "string", "description": f"{schema.API_VERSION}."}
     properties["kind"] = {"type": "string", "description": f"{model.definition.kind}."}
-    properties["metadata"] = {"type": "object", "properties": {"name": {"type": "string", "maxLength": 63}}}
+    properties["metadata"] = {"type": "object", "properties": {"name": {"type": "string", "maxLength": longest}}}
     root = _structural(generated, definitions)
     root["required"] = ["spec"]
     _without_defaults(root["properties"]["status"])
@@ -147,7 +148,7 @@ def _structural(node: Schema, definitions: collections.abc.Mapping[str, Schema])
 
 def _pruned(value: typing.Any) -> typing.Any:
     if isinstance(value, dict):
-        return {key: _pruned(item) for key, item in value.items() if item is not None}
+        return {key: _pruned(item) for key, item in value.items() if item not in (None, [])}
     return value
 
 

@@ -4,7 +4,7 @@ import collections.abc
 import typing
 
 from vdcos import api
-from vdcos.api import overrides
+from vdcos.api import overrides, schema
 from vdcos.generate import crds
 
 Schema = crds.Schema
@@ -31,7 +31,7 @@ def page(model: crds.Kind, example: str) -> str:
         f"$ kubectl wait --for=condition=Ready {short}/{_example_name(example)}\n"
         f"$ kubectl explain {definition.name} --recursive\n"
         "```\n",
-        f"The object's name has {_limit(root)}.\n",
+        f"The object's name has {_limit(definition)}.\n",
         "## spec\n",
         _table(root["properties"]["spec"], limits=True),
     ]
@@ -82,8 +82,8 @@ def _example_name(example: str) -> str:
     return next(line.split(":")[1].strip() for line in example.splitlines() if line.startswith("  name:"))
 
 
-def _limit(root: Schema) -> str:
-    return f"at most {root['properties']['metadata']['properties']['name']['maxLength']} characters and no dots"
+def _limit(definition: schema.Definition) -> str:
+    return f"at most {definition.longest_name} characters" + ("" if definition.dotted_name else " and no dots")
 
 
 def _table(node: Schema, limits: bool) -> str:
@@ -144,7 +144,14 @@ def _default(field: Schema) -> str:
     if "default" not in field:
         return ""
     value = field["default"]
+    if isinstance(value, dict) and value == _defaults(field):
+        return "as below"
     return f"`{_flow(value)}`"
+
+
+def _defaults(node: Schema) -> Schema:
+    """What an object is whose fields all have their defaults."""
+    return {name: field["default"] for name, field in node.get("properties", {}).items() if "default" in field}
 
 
 def _flow(value: typing.Any) -> str:
