@@ -11,6 +11,9 @@ import typing
 import pydantic
 
 from vdcos.api.datastore import Datastore
+from vdcos.api.hapolicy import HAPolicy
+from vdcos.api.host import Host
+from vdcos.api.hostfailure import HostFailure
 from vdcos.api.network import Network
 from vdcos.api.schema import API_VERSION, GROUP, VERSION, Model
 from vdcos.api.virtualmachine import VirtualMachine
@@ -23,6 +26,9 @@ __all__ = [
     "TOO_DEEP",
     "VERSION",
     "Datastore",
+    "HAPolicy",
+    "Host",
+    "HostFailure",
     "InvalidObject",
     "Network",
     "Resource",
@@ -31,10 +37,10 @@ __all__ = [
     "parse",
 ]
 
-Resource = VirtualMachine | Network | Datastore
+Resource = VirtualMachine | Network | Datastore | Host | HAPolicy | HostFailure
 
-KINDS: typing.Final[dict[str, type[VirtualMachine] | type[Network] | type[Datastore]]] = {
-    model.definition.kind: model for model in (VirtualMachine, Network, Datastore)
+KINDS: typing.Final[dict[str, type[Resource]]] = {
+    model.definition.kind: model for model in (VirtualMachine, Network, Datastore, Host, HAPolicy, HostFailure)
 }
 """All kinds by name."""
 

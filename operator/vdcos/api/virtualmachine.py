@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import ConfigDict, Field, JsonValue, model_validator
 
 from vdcos.api import overrides
+from vdcos.api.availability import Dependency, MonitoringOverride, ReadyWhenOverride, RestartPriority
 from vdcos.api.meta import (
     CpuAmount,
     DiskSize,
@@ -468,6 +469,19 @@ class Placement(Model):
     """Taints that are put up with."""
 
 
+class Availability(Model):
+    """What happens to the VM when its host or its guest fails. What is left out is as the HAPolicy of its host says."""
+
+    restart_priority: RestartPriority | None = None
+    """Its turn when it restarts with others; Disabled does not restart it."""
+    depends_on: Annotated[tuple[Dependency, ...], Field(max_length=16), ATOMIC] = ()
+    """VMs that must be up before it restarts after a failure."""
+    ready_when: ReadyWhenOverride | None = None
+    """When it counts as up."""
+    monitoring: MonitoringOverride | None = None
+    """Guest monitoring."""
+
+
 class Override(Model):
     """A change to the generated KubeVirt VM, for what this API does not model. Applied in order, at the end."""
 
@@ -552,6 +566,8 @@ class VirtualMachineSpec(Model):
     """
     placement: Placement | None = None
     """Where the VM may run."""
+    availability: Availability | None = None
+    """What happens to the VM when its host or its guest fails."""
     overrides: Annotated[tuple[Override, ...], Field(max_length=32), ListMap("path")] = ()
     """Changes to the generated KubeVirt VM on an allow-list of paths."""
 
@@ -680,6 +696,12 @@ class VirtualMachine(Model):
             "self.metadata.name.size() <= 63 && !self.metadata.name.contains('.')",
             "a VM's name also stands in labels and is its host name: at most 63 characters, no dots",
             ".metadata.name",
+        ),
+        Rule(
+            "!has(self.spec.availability) || !has(self.spec.availability.dependsOn)"
+            " || self.spec.availability.dependsOn.all(d, !has(d.name) || d.name != self.metadata.name)",
+            "a VM cannot wait for itself",
+            ".spec.availability.dependsOn",
         ),
     )
 

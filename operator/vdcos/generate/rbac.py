@@ -59,18 +59,25 @@ def _resource(kind: typing.Any) -> objects.Resource:
     return next(own for own in OWN if own.kind == kind.definition.kind)
 
 
-OWN: typing.Final = (kinds.VIRTUAL_MACHINE, kinds.NETWORK, kinds.DATASTORE)
+FOR_ALL: typing.Final = (kinds.NETWORK, kinds.DATASTORE)
+"""What tenants choose from."""
+FOR_FEW: typing.Final = (kinds.HOST, kinds.HA_POLICY, kinds.HOST_FAILURE)
+"""These name VMs of all namespaces and power switches; changing them takes the rights of a cluster administrator."""
+OWN: typing.Final = (kinds.VIRTUAL_MACHINE, *FOR_ALL, *FOR_FEW)
 
 
 def users() -> list[Manifest]:
-    """Rights for people: VMs through the built-in roles of their namespace; the cluster-wide kinds for all to see."""
+    """Rights for people: VMs through the built-in roles of their namespace; Networks and Datastores for all to see;
+    hosts and their failures for those who may view all namespaces."""
     group, machines = kinds.VIRTUAL_MACHINE.group, kinds.VIRTUAL_MACHINE.plural
     change = {"create", "update", "patch", "delete"}
-    wide: Grants = {(own.group, own.plural): set(_READ) for own in OWN if not own.namespaced}
+    wide: Grants = {(own.group, own.plural): set(_READ) for own in FOR_ALL}
+    hosts: Grants = {(own.group, own.plural): set(_READ) for own in FOR_FEW}
     return [
         _aggregated("view", {(group, machines): set(_READ)}),
         _aggregated("edit", {(group, machines): set(_READ) | change}),
         _aggregated("admin", {(group, machines): set(_READ) | change | {"deletecollection"}}),
+        _aggregated("view", hosts, "hosts-view"),
         _role("ClusterRole", _metadata(f"{NAME}:infrastructure-view"), wide),
         _binding(
             "ClusterRoleBinding",
@@ -80,8 +87,8 @@ def users() -> list[Manifest]:
     ]
 
 
-def _aggregated(role: str, grants: Grants) -> Manifest:
-    metadata = _metadata(f"{NAME}:{role}")
+def _aggregated(role: str, grants: Grants, name: str = "") -> Manifest:
+    metadata = _metadata(f"{NAME}:{name or role}")
     metadata["labels"] |= {f"rbac.authorization.k8s.io/aggregate-to-{role}": "true"}
     return _role("ClusterRole", metadata, grants)
 

@@ -99,6 +99,17 @@ def test_people_get_machines_through_the_built_in_roles(role: str, can: str) -> 
     assert can in found["rules"][0]["verbs"]
 
 
+def test_hosts_and_their_failures_are_not_for_all_to_see() -> None:
+    """They name VMs of all namespaces, and power switches."""
+    seen = {
+        manifest["metadata"]["name"]: {name for rule in manifest["rules"] for name in rule["resources"]}
+        for manifest in rbac.users()
+        if manifest["kind"] == "ClusterRole"
+    }
+    assert seen["vdcos:infrastructure-view"] == {"networks", "datastores"}
+    assert seen["vdcos:hosts-view"] == {"hosts", "hapolicies", "hostfailures"}
+
+
 def test_every_policy_is_bound() -> None:
     manifests = rbac.policies()
     policies = {manifest["metadata"]["name"] for manifest in manifests[::2]}

@@ -9,7 +9,7 @@ from vdcos.generate import reference
 EXAMPLE = "kind: Any\nmetadata:\n  name: shop\n"
 
 
-def lines(model: type[api.VirtualMachine] | type[api.Network] | type[api.Datastore]) -> list[str]:
+def lines(model: type[api.Resource]) -> list[str]:
     return reference.page(model, EXAMPLE).splitlines()
 
 
@@ -56,6 +56,21 @@ def test_all_override_paths_are_listed() -> None:
 def test_the_index_links_all_pages() -> None:
     for kind in api.KINDS:
         assert f"[{kind}]({kind.lower()}.md)" in reference.index()
+
+
+def test_defaults_are_said_once() -> None:
+    """The default of an object whose fields have the same defaults is theirs."""
+    policy = lines(api.HAPolicy)
+    assert any(line.startswith("| `detection.probe` | object | as below |") for line in policy)
+    assert any(line.startswith("| `detection.probe.port` | integer | `10250` |") for line in policy)
+
+
+@pytest.mark.parametrize(
+    ("model", "limit"),
+    [(api.Datastore, "63 characters and no dots."), (api.Host, "63 characters."), (api.HostFailure, "72 characters.")],
+)
+def test_names(model: type[api.Resource], limit: str) -> None:
+    assert f"The object's name has at most {limit}" in lines(model)
 
 
 def test_an_unknown_type_is_a_bug() -> None:

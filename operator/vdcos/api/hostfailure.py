@@ -1,0 +1,205 @@
+"""HostFailure: one failure of one life of a host, from suspicion to recovery. It is kept as history."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from vdcos.api.availability import NotRestarted
+from vdcos.api.fencing import Bmc
+from vdcos.api.host import EvidenceList, Incarnation, MachineId
+from vdcos.api.meta import ObjectMeta, ObjectName, Status, Timestamp
+from vdcos.api.schema import AGE, ATOMIC, Column, Definition, ListMap, Model, Rule, condition_column
+
+Phase = Literal["Suspect", "Held", "Fencing", "Releasing", "Restarting", "Recovering", "Completed"]
+Outcome = Literal["Recovered", "FalseAlarm", "Superseded"]
+How = Literal["PoweredOff", "Rebooted", "NodeDeleted", "Confirmed", "StoppedItself", "Remediated"]
+
+LONGEST_HOST = 63
+"""Characters of a host's name: KubeVirt labels VMs with it. A failure's name has nine more."""
+
+_FIXED = Rule(
+    "self == oldSelf",
+    "it says which failure this is, and does not change; only confirmedDown and approved do",
+    reason="FieldValueForbidden",
+)
+
+
+class ConfirmedDown(Model):
+    """Somebody's word that a host is down. Its VMs restart elsewhere on it, so be certain: see that it has no power."""
+
+    incarnation: Annotated[Incarnation, Field(min_length=1)]
+    """The incarnation that is down, as in `spec.incarnation`."""
+    by: Annotated[str, Field(min_length=1, max_length=128)]
+    """Who says so."""
+    why: Annotated[str, Field(min_length=1, max_length=256)]
+    """How they know, such as: unplugged."""
+
+
+class HostFailureSpec(Model):
+    """Which failure it is, written by the operator once; and what people say about it."""
+
+    host: Annotated[ObjectName, Field(max_length=LONGEST_HOST), _FIXED]
+    """The Host that failed."""
+    incarnation: Annotated[Incarnation, Field(min_length=1), _FIXED]
+    """The boot id of the life that failed."""
+    policy: Annotated[ObjectName, Field(max_length=63), _FIXED]
+    """The HAPolicy that covered the host."""
+    machine: Annotated[MachineId, _FIXED] = ""
+    """The system UUID of the machine."""
+    provider_id: Annotated[str, Field(alias="providerID", max_length=512), _FIXED] = ""
+    """What a cloud calls the machine, as in `spec.providerID` of the Node."""
+    evidence: EvidenceList = ()
+    """What witnesses said when the host became suspect."""
+    confirmed_down: ConfirmedDown | None = None
+    """For people: confirm that the host is down, where no power switch can tell."""
+    approved: bool = False
+    """For people: go on although more hosts failed at once than the policy's storm brake lets pass, or the policy is
+    paused or gone."""
+
+    rules = (
+        Rule(
+            "has(self.evidence) == has(oldSelf.evidence) && (!has(self.evidence) || self.evidence == oldSelf.evidence)",
+            _FIXED.message,
+            ".evidence",
+            "FieldValueForbidden",
+        ),
+        Rule(
+            "!has(self.confirmedDown) || self.confirmedDown.incarnation == self.incarnation",
+            "confirm the incarnation that failed, as spec.incarnation has it",
+            ".confirmedDown.incarnation",
+        ),
+    )
+
+
+class TriedProvider(Model):
+    """A fencing provider whose last attempt failed."""
+
+    provider: Annotated[str, Field(max_length=63)]
+    """The provider."""
+    why: Annotated[str, Field(max_length=512)]
+    """How it failed."""
+
+
+class FenceReceipt(Model):
+    """Proof that an incarnation of the host is down."""
+
+    provider: Annotated[str, Field(max_length=63)]
+    """Who proved it: a fencing provider, node (the host has booted again) or manual (somebody's word)."""
+    how: How
+    """PoweredOff, Rebooted, NodeDeleted, Confirmed, StoppedItself or Remediated."""
+    proof: Annotated[str, Field(max_length=512)]
+    """What was seen."""
+    incarnation: Incarnation
+    """The incarnation that is down."""
+    at: Timestamp
+    """When it was proved."""
+
+
+class FailedVms(Model):
+    """The VMs that ran on the host."""
+
+    total: Annotated[int, Field(ge=0)] = 0
+    """All of them."""
+    running: Annotated[int, Field(ge=0)] = 0
+    """Up again on another host."""
+    starting: Annotated[int, Field(ge=0)] = 0
+    """Released, and not yet up."""
+    held: Annotated[int, Field(ge=0)] = 0
+    """Held back for those that restart before them."""
+    failed: Annotated[int, Field(ge=0)] = 0
+    """Not restarted, for a reason."""
+    not_restarted: Annotated[tuple[NotRestarted, ...], Field(max_length=10), ATOMIC] = ()
+    """The first ten that are not, and why."""
+
+
+class Hold(Model):
+    """A VM that is held off until it is its turn. Ends with the failure at the latest."""
+
+    namespace: Annotated[str, Field(max_length=63)]
+    """Its namespace."""
+    name: Annotated[str, Field(max_length=63)]
+    """Its name."""
+    uid: Annotated[str, Field(max_length=36)]
+    """Its uid: a VM of the same name that is made anew is not held."""
+    tier: Annotated[int, Field(ge=0)]
+    """Its turn; 0 is first."""
+
+
+class Event(Model):
+    """Something that happened in the course of the failure."""
+
+    at: Timestamp
+    """When."""
+    what: Annotated[str, Field(max_length=256)]
+    """What."""
+
+
+class HostFailureStatus(Status):
+    """How far it has come."""
+
+    phase: Phase | None = None
+    """Suspect; Held (waits for a person: condition Ready says for what); Fencing (to be proved down); Releasing (what
+    keeps VMs from restarting is removed); Restarting; Recovering (the host is expected back); Completed."""
+    outcome: Outcome | None = None
+    """When Completed: Recovered, FalseAlarm (the host was heard again before it was fenced, and all is put back), or
+    Superseded (the host failed again, or its Node is gone)."""
+    incarnation: Incarnation = ""
+    """The incarnation that all of this is about."""
+    bmc: Bmc | None = None
+    """The power switches as the Host declared them, so that the Host may go."""
+    asked: Annotated[tuple[Annotated[str, Field(max_length=128)], ...], Field(max_length=16), ATOMIC] = ()
+    """What was asked of fencing providers, written before it is asked; the present attempt last."""
+    tried: Annotated[tuple[TriedProvider, ...], Field(max_length=16), ListMap("provider")] = ()
+    """Providers that failed."""
+    receipt: FenceReceipt | None = None
+    """The proof that the host is down. Nothing restarts without it."""
+    cordoned: bool = False
+    """The Node was cordoned because of this failure, and will be uncordoned."""
+    tainted: bool = False
+    """The Node has taint `node.kubernetes.io/out-of-service` because of this failure, which will be removed."""
+    released: bool = False
+    """Nothing of the host keeps its VMs from restarting any more."""
+    vms: FailedVms | None = None
+    """What became of its VMs."""
+    holds: Annotated[tuple[Hold, ...], Field(max_length=1024), ListMap("namespace", "name")] = ()
+    """The VMs that are held off now."""
+    timeline: Annotated[tuple[Event, ...], Field(max_length=50), ATOMIC] = ()
+    """What happened, in order; the first and the last when there is too much."""
+
+
+class HostFailure(Model):
+    """A failure of a host: why it is believed dead, the proof that it is down, and the restart of its VMs."""
+
+    api_version: Literal["vdcos.dev/v1alpha1"] = "vdcos.dev/v1alpha1"
+    kind: Literal["HostFailure"] = "HostFailure"
+    metadata: ObjectMeta
+    spec: HostFailureSpec
+    """Which failure it is, and what people say about it."""
+    status: HostFailureStatus = HostFailureStatus()
+    """How far it has come. Written by the operator."""
+
+    definition: ClassVar = Definition(
+        kind="HostFailure",
+        plural="hostfailures",
+        scope="Cluster",
+        short_names=("vdchf",),
+        columns=(
+            condition_column("Ready", "Ready"),
+            condition_column("Reason", "Ready", "reason"),
+            Column("Host", ".spec.host"),
+            Column("Phase", ".status.phase"),
+            Column("Outcome", ".status.outcome"),
+            Column("Fenced-by", ".status.receipt.provider"),
+            Column("VMs", ".status.vms.total", "integer"),
+            Column("Running", ".status.vms.running", "integer"),
+            Column("Failed", ".status.vms.failed", "integer"),
+            AGE,
+            Column("Held", ".status.vms.held", "integer", wide=True),
+            Column("Starting", ".status.vms.starting", "integer", wide=True),
+            Column("Policy", ".spec.policy", wide=True),
+            Column("Incarnation", ".spec.incarnation", wide=True),
+            condition_column("Message", "Ready", "message", wide=True),
+        ),
+        longest_name=LONGEST_HOST + 9,
+        dotted_name=True,
+    )
