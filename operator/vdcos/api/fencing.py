@@ -4,16 +4,17 @@ from typing import Annotated
 
 from pydantic import Field
 
-from vdcos.api.meta import DnsLabel, ObjectName
+from vdcos.api.meta import DnsLabel, ObjectName, Parameters
 from vdcos.api.schema import ListMap, Model, Must, Rule
 
 _HOST = r"[A-Za-z0-9]([-A-Za-z0-9.]{0,251}[A-Za-z0-9])?"
+_IPV6 = "[0-9a-fA-F]{0,4}(:[0-9a-fA-F.]{0,15}){2,8}"
 _ADDRESS = rf"(\[[0-9a-fA-F:.]{{2,45}}\]|{_HOST})"
 
 Address = Annotated[
     str,
-    Field(max_length=253, pattern=rf"^({_HOST}|[0-9a-fA-F:.]{{2,45}})$"),
-    Must("must be a host name or an IP address, without a port"),
+    Field(max_length=253, pattern=f"^({_HOST}|{_IPV6})$"),
+    Must("must be a host name or an IP address, without a port", "!self.contains(':') || isIP(self)"),
 ]
 
 HttpsAddress = Annotated[
@@ -97,11 +98,7 @@ class FencingPlugin(Model):
 
     provider: ProviderName
     """The name under which it is installed in the operator."""
-    parameters: Annotated[
-        dict[str, Annotated[str, Field(max_length=1024)]],
-        Field(max_length=32),
-        Rule("self.all(k, k.size() <= 63)", "a parameter's name has at most 63 characters"),
-    ] = Field(default_factory=dict)
+    parameters: Parameters = Field(default_factory=dict)
     """What it wants to know; it says what it takes. No secrets."""
     credentials: ObjectName | None = None
     """Secret in the namespace of vdcos, handed to it as it is."""

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from vdcos.api.availability import Monitoring, MonitoringOverride, ReadyWhen, ReadyWhenOverride, RestartPriority
 from vdcos.api.fencing import Fencing, ProviderName
-from vdcos.api.meta import Amounts, DnsLabel, LabelSelector, ObjectMeta, Status, Timestamp, Usage
+from vdcos.api.meta import Amounts, DnsLabel, LabelSelector, Line, ObjectMeta, Parameters, Status, Timestamp, Usage
 from vdcos.api.schema import AGE, ATOMIC, Column, Definition, ListMap, Model, Rule, condition_column
 
 _ASKED_IN_TIME = Rule(
@@ -36,11 +36,7 @@ class Witness(Model):
 
     provider: ProviderName
     """The name under which it is installed in the operator."""
-    parameters: Annotated[
-        dict[str, Annotated[str, Field(max_length=1024)]],
-        Field(max_length=32),
-        Rule("self.all(k, k.size() <= 63)", "a parameter's name has at most 63 characters"),
-    ] = Field(default_factory=dict)
+    parameters: Parameters = Field(default_factory=dict)
     """What it wants to know; it says what it takes. No secrets."""
     interval_seconds: Annotated[int, Field(ge=1, le=300)] = 5
     """From one question to the next."""
@@ -223,7 +219,7 @@ class Recovery(Model):
 class Paused(Model):
     """Nothing is fenced or restarted."""
 
-    reason: Annotated[str, Field(min_length=1, max_length=256)]
+    reason: Annotated[Line, Field(min_length=1, max_length=256)]
     """Why, for those who wonder."""
 
 

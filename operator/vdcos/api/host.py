@@ -6,7 +6,7 @@ from pydantic import Field
 
 from vdcos.api.availability import NotRestarted
 from vdcos.api.fencing import Bmc
-from vdcos.api.meta import Amounts, ObjectMeta, Status, Timestamp
+from vdcos.api.meta import Amounts, Line, Moment, ObjectMeta, Status
 from vdcos.api.schema import AGE, ATOMIC, Column, Definition, ListMap, Model, condition_column
 
 HostState = Literal[
@@ -22,10 +22,10 @@ HostState = Literal[
 ]
 Verdict = Literal["Blind", "Rebooted", "Connected", "ApiTrouble", "Isolated", "Dead", "Suspect"]
 
-Incarnation = Annotated[str, Field(max_length=64)]
+Incarnation = Annotated[Line, Field(max_length=64)]
 """One life of a host: its boot id, as in `status.nodeInfo.bootID` of its Node."""
 
-MachineId = Annotated[str, Field(max_length=64)]
+MachineId = Annotated[Line, Field(max_length=64)]
 """The system UUID of a machine, as in `status.nodeInfo.systemUUID` of its Node."""
 
 
@@ -43,11 +43,11 @@ class HostSpec(Model):
 class Evidence(Model):
     """What one witness says of a host."""
 
-    witness: Annotated[str, Field(max_length=63)]
+    witness: Annotated[Line, Field(max_length=63)]
     """lease, node, heartbeat, probe, bmc, or the name of a third party's witness."""
-    says: Annotated[str, Field(max_length=256)]
+    says: Annotated[Line, Field(max_length=256)]
     """What it says, such as Renewed, Silent or Off."""
-    since: Timestamp
+    since: Moment
     """Since when it has said so."""
 
 

@@ -7,7 +7,7 @@ from pydantic import Field
 from vdcos.api.availability import NotRestarted
 from vdcos.api.fencing import Bmc
 from vdcos.api.host import EvidenceList, Incarnation, MachineId
-from vdcos.api.meta import ObjectMeta, ObjectName, Status, Timestamp
+from vdcos.api.meta import Line, ObjectMeta, ObjectName, Status, Timestamp
 from vdcos.api.schema import AGE, ATOMIC, Column, Definition, ListMap, Model, Rule, condition_column
 
 Phase = Literal["Suspect", "Held", "Fencing", "Releasing", "Restarting", "Recovering", "Completed"]
@@ -29,9 +29,9 @@ class ConfirmedDown(Model):
 
     incarnation: Annotated[Incarnation, Field(min_length=1)]
     """The incarnation that is down, as in `spec.incarnation`."""
-    by: Annotated[str, Field(min_length=1, max_length=128)]
+    by: Annotated[Line, Field(min_length=1, max_length=128)]
     """Who says so."""
-    why: Annotated[str, Field(min_length=1, max_length=256)]
+    why: Annotated[Line, Field(min_length=1, max_length=256)]
     """How they know, such as: unplugged."""
 
 
@@ -46,7 +46,7 @@ class HostFailureSpec(Model):
     """The HAPolicy that covered the host."""
     machine: Annotated[MachineId, _FIXED] = ""
     """The system UUID of the machine."""
-    provider_id: Annotated[str, Field(alias="providerID", max_length=512), _FIXED] = ""
+    provider_id: Annotated[Line, Field(alias="providerID", max_length=512), _FIXED] = ""
     """What a cloud calls the machine, as in `spec.providerID` of the Node."""
     evidence: EvidenceList = ()
     """What witnesses said when the host became suspect."""

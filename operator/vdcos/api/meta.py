@@ -67,6 +67,26 @@ CpuAmount = Annotated[
     ),
 ]
 
+Parameters = Annotated[
+    dict[str, Annotated[str, Field(max_length=1024)]],
+    Field(max_length=32),
+    Rule(
+        "self.all(k, k.matches(r'^[A-Za-z0-9][-A-Za-z0-9_.]{0,62}$'))",
+        "a parameter's name has 1 to 63 letters, digits or '-', '_', '.', none of these at its beginning",
+    ),
+]
+"""What a third party's provider wants to know."""
+
+Line = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$"), Must("must be one line of text")]
+"""Free text that stands in messages and tables."""
+
+Moment = Annotated[
+    str,
+    Field(max_length=20, pattern="^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$"),
+    Must("must be a time in UTC such as 2026-01-01T12:00:00Z"),
+]
+"""A time in a spec, where format date-time would let lists pass for text."""
+
 Timestamp = Annotated[str, Field(max_length=32, json_schema_extra={"format": "date-time"})]
 """RFC 3339, UTC, as Kubernetes writes it."""
 

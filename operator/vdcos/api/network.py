@@ -10,6 +10,7 @@ from vdcos.api.meta import (
     LabelMap,
     ObjectMeta,
     ObjectName,
+    Parameters,
     ResourceName,
     Status,
     Timestamp,
@@ -112,14 +113,7 @@ class Plugin(Model):
 
     provider: ObjectName
     """The name under which the provider is installed in the operator."""
-    parameters: Annotated[
-        dict[str, Annotated[str, Field(max_length=1024)]],
-        Field(max_length=32),
-        Rule(
-            "self.all(k, k.matches(r'^[A-Za-z0-9][-A-Za-z0-9_.]{0,62}$'))",
-            "a parameter's name has 1 to 63 letters, digits or '-', '_', '.', none of these at its beginning",
-        ),
-    ] = Field(default_factory=dict)
+    parameters: Parameters = Field(default_factory=dict)
     """What the provider wants to know; it says what it takes."""
 
 

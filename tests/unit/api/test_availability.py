@@ -229,6 +229,12 @@ MALFORMED = [
         stored("HostFailure", **FAILURE, confirmedDown={"incarnation": "boot-1", "by": "", "why": "x"}),
         "spec.confirmedDown.by",
     ),
+    ("a reason of two lines", stored("HAPolicy", paused={"reason": "a\nb"}), "spec.paused.reason"),
+    (
+        "a time without a zone",
+        stored("HostFailure", **FAILURE, evidence=[{"witness": "a", "says": "b", "since": "2026-01-01T12:00:00"}]),
+        "spec.evidence[0].since",
+    ),
     (
         "a dependency on nothing",
         machine(dependsOn=[{}]),

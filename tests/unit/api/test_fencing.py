@@ -54,6 +54,8 @@ GOOD = [
     {"redfish": REDFISH},
     {"redfish": {**REDFISH, "address": "https://[2001:db8::1]:8443", "system": "/redfish/v1/Systems/437XR1138R2"}},
     {"redfish": REDFISH, "ipmi": {"address": "192.0.2.1", "credentials": "bmc-1"}},
+    {"ipmi": {"address": "2001:db8::1", "credentials": "bmc-1"}},
+    {"ipmi": {"address": "::ffff:192.0.2.1", "credentials": "bmc-1"}},
     {"fenceAgent": {"agent": "fence_apc", "parameters": {"ip": "192.0.2.9", "plug": "3", "ssl_insecure": "1"}}},
     {"plugin": {"provider": "acme", "parameters": {"outlet": "7"}}},
 ]
@@ -70,6 +72,7 @@ BAD = [
     ("a path in the address", {"redfish": {**REDFISH, "address": "https://bmc/x"}}, "spec.bmc.redfish.address"),
     ("a path out of Systems", {"redfish": {**REDFISH, "system": "/redfish/v1/Chassis/1"}}, "spec.bmc.redfish.system"),
     ("a way up", {"redfish": {**REDFISH, "system": "/redfish/v1/Systems/.."}}, "spec.bmc.redfish.system"),
+    ("a port", {"ipmi": {"address": "192.0.2.1:623", "credentials": "bmc-1"}}, "spec.bmc.ipmi.address"),
     ("no credentials", {"redfish": {"address": "https://bmc"}}, "spec.bmc.redfish.credentials"),
     ("a path for an agent", {"fenceAgent": {"agent": "../bin/sh"}}, "spec.bmc.fenceAgent.agent"),
     ("a program that is no agent", {"fenceAgent": {"agent": "sh"}}, "spec.bmc.fenceAgent.agent"),
