@@ -245,7 +245,8 @@ def operated(result: Result) -> Outcome:
     stored = result.answer if result.legal else case.manifest
     # No CRD ever let more digits in than a number of bytes can have.
     never = case.group in ("unknown", "huge") or case.field == "metadata.name"
-    if not result.legal and (result.parsed or case.stored or never):
+    unserved = case.kind not in convergence.SERVICES
+    if unserved or (not result.legal and (result.parsed or case.stored or never)):
         return Outcome(result)
     before = next((base for base in complete(case.kind) if base["metadata"]["name"] == case.stored), None)
     try:

@@ -319,6 +319,7 @@ _WHOLE: Mapping[str, str] = {
     "a host with a port": "example.org:80", "a size": "1Gi", "a negative size": "-1Gi", "a size in bytes": "1073741824",
     "a size with a B": "1GB", "a size in thousandths": "1500m", "a size without digits": ".Gi", "no size": "0Gi",
     "a size with a blank": "1 Gi", "a reserved name": "vdcos-a",
+    "a taken word": "manual", "another taken word": "bmc",
 }  # fmt: skip
 
 
@@ -438,6 +439,7 @@ def _maps(schema: Tree, value: Mapping[str, Any]) -> Iterator[Change]:
         "no text": "", "a blank": " ", "a dash": "-", "two slashes": "a/b/c", "a slash at the end": "a/",
         "a slash at the start": "/a", "a line end": "a\n", "a null character": "\x00", "a tag": "<a>",
         "an underscore": "_a", "a domain in upper case": "Example.org/a",
+        "a taken word": "action",
     }.items():  # fmt: skip
         yield "syntax", f"{what} as a key", {**value, key: any_value}
     for what, key in _UNICODE.items():

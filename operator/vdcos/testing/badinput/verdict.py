@@ -74,10 +74,16 @@ EXCLUSIVE: tuple[tuple[str, frozenset[str]], ...] = (
     ("spec.guest.sysprep", frozenset({"secretName", "configMapName"})),
     ("spec.placement.affinity[]", frozenset({"names", "matchLabels"})),
     ("spec.allowedNamespaces", frozenset({"names", "selector"})),
+    ("spec.availability.dependsOn[]", frozenset({"name", "selector"})),
+    ("spec.admissionControl", frozenset({"hostFailures", "percentage", "dedicatedHosts"})),
+    ("spec.fencing.providers[]", frozenset({"afterSeconds", "template"})),
 )
 """Fields of one object of which at most one may be set, written down apart from the rules that say so."""
 
-FIXED = ("spec.disks[].datastore", "spec.disks[].source", "spec.storageClassName")
+FIXED = (
+    *("spec.disks[].datastore", "spec.disks[].source", "spec.storageClassName"),
+    *("spec.host", "spec.incarnation", "spec.policy", "spec.machine", "spec.providerID", "spec.evidence"),
+)
 """Fields whose value never changes, nor what is below them."""
 
 
@@ -89,7 +95,11 @@ def _combines(case: Case) -> bool:
 
 
 def _may_change(case: Case) -> bool:
-    return not any(case.field == field or case.field.startswith(f"{field}.") for field in FIXED)
+    return not any(case.field == field or case.field.startswith((f"{field}.", f"{field}[")) for field in FIXED)
+
+
+def _is_a_line(case: Case) -> bool:
+    return isinstance(case.value, str) and all(" " <= letter != "\x7f" for letter in case.value)
 
 
 def _groups(*groups: Group) -> frozenset[Group]:
@@ -116,6 +126,12 @@ LEGAL: tuple[Legal, ...] = (
     Legal(_groups("union"), "fields that go together", holds=_combines),
     Legal(_groups("transition"), "may change at any time", holds=_may_change),
     Legal(
+        _groups("transition"),
+        "nothing changes: the order of witnesses means nothing, and a time is in upper case already",
+        ("spec.evidence", "evidence[].since"),
+        what="in another order|in upper case",
+    ),
+    Legal(
         _groups("syntax", "unicode", "boundary", "wrong type", "other word", "huge"),
         "free text or any JSON, for the guest, KubeVirt or a provider",
         _FREE,
@@ -125,7 +141,8 @@ LEGAL: tuple[Legal, ...] = (
         "a proper name; that there is such a thing is a condition",
         (
             *("disks[].name", "disks[].datastore", "nics[].name", "nics[].network", "devices[].name", "guest.hostname"),
-            *("affinity[].name", "affinity[].names[]", "allowedNamespaces.names[]"),
+            *("affinity[].name", "affinity[].names[]", "allowedNamespaces.names[]", "dependsOn[].name", "rules[].name"),
+            *("witnesses[].provider", "providers[].provider", "template.namespace"),
         ),
         letters="a-z0-9-",
     ),
@@ -135,6 +152,7 @@ LEGAL: tuple[Legal, ...] = (
         (
             *("metadata.name", "ecretName", "ecretNames[]", "onfigMapName", "pvc.name", "snapshot.name"),
             *("instancetype.name", "preference.name", "plugin.provider", "storageClassName"),
+            *("credentials", "template.name", "spec.host", "spec.policy"),
         ),
         letters="a-z0-9.-",
     ),
@@ -144,6 +162,17 @@ LEGAL: tuple[Legal, ...] = (
         ("nodeSelector", "matchLabels", ".key", "topologyKey", *_LABEL_VALUES),
         letters="A-Za-z0-9._/-",
     ),
+    Legal(
+        _groups("syntax", "unicode", "boundary"),
+        "one line of text, for people",
+        (
+            *("confirmedDown.by", "confirmedDown.why", "paused.reason", "evidence[].witness", "evidence[].says"),
+            *("spec.machine", "spec.providerID", "spec.incarnation"),
+        ),
+        holds=_is_a_line,
+    ),
+    Legal(_SYNTAX, "the name of another parameter or label", what="a taken word as a key"),
+    Legal(_SYNTAX, "there may be a host of that name or address", ("ipmi.address",), letters="A-Za-z0-9.:-"),
     Legal(_SYNTAX, "an empty value is a label's value, too", _LABEL_VALUES, what="no text"),
     Legal(
         _SYNTAX,
@@ -169,7 +198,8 @@ LEGAL: tuple[Legal, ...] = (
         "another key, checksum, resource, path or address of the same form",
         (
             *("sshAuthorizedKeys[]", "http.checksum", "resourceName", "overrides[].path"),
-            *("macAddress", "firmware.uuid", "subnets[]"),
+            *("macAddress", "firmware.uuid", "subnets[]", "redfish.address", "redfish.system", "fenceAgent.agent"),
+            "evidence[].since",
         ),
         letters=" -~",
     ),
