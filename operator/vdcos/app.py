@@ -27,6 +27,7 @@ from vdcos.runtime.observers import Everyone, Log
 from vdcos.runtime.port import Port
 from vdcos.runtime.providers.discovery import discover_networks, discover_power_switches
 from vdcos.runtime.providers.fencing import power_switches, secrets_of
+from vdcos.runtime.providers.probe import probe
 from vdcos.runtime.queue import Queue
 from vdcos.runtime.reflector import Reflector
 from vdcos.runtime.shell import MOST_SECONDS, Shell
@@ -92,7 +93,7 @@ async def _run(settings: Settings) -> None:
         switches = power_switches(
             discover_power_switches(), secrets_of(port, settings.namespace), settings.fence_agents
         )
-        asks = Asks(switches, remaining, metrics, lambda: shell.wake())
+        asks = Asks({**switches, "probe": probe}, remaining, metrics, lambda: shell.wake())
         engine = Engine(served, store, queue, Everyone(metrics, Log(), events), clock, asks)
         # What was imported is never garbage: without its 70,000 objects a full collection takes no 75 ms of the loop.
         gc.collect()
