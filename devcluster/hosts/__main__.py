@@ -8,9 +8,10 @@ import signal
 from pathlib import Path
 
 from devcluster.hosts.api import Api
+from devcluster.hosts.kubelets import kubelets
 from devcluster.hosts.redfish import redfish_app
 from devcluster.hosts.servers import control_app, handler_app, mutual_tls, serve, server_tls
-from devcluster.hosts.simulator import Simulator
+from devcluster.hosts.simulator import Simulator, names
 from vdcos.testing.hypervisor.values import Timings
 
 
@@ -37,27 +38,28 @@ def _arguments() -> argparse.Namespace:
 async def _run(options: argparse.Namespace) -> None:
     timings = Timings().scaled(options.time_scale)
     async with Api(options.kubeconfig) as api:
-        simulator = Simulator(api, options.hosts, timings, options.ledger)
-        tls = mutual_tls(options.tls_cert, options.tls_key, options.client_ca)
-        runners = [
-            await serve(handler_app(simulator), options.handler_port, tls),
-            await serve(control_app(simulator), options.control_port),
-            await serve(
-                redfish_app(simulator, options.bmc_password.read_text().strip()),
-                options.bmc_port,
-                server_tls(options.bmc_cert, options.bmc_key),
-            ),
-        ]
-        playing = asyncio.create_task(simulator.run())
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, playing.cancel)
-        try:
-            await playing
-        except asyncio.CancelledError:
-            logging.getLogger(__name__).info("told to stop")
-        finally:
-            for runner in runners:
-                await runner.cleanup()
+        with kubelets(names(options.hosts)) as ports:
+            simulator = Simulator(api, options.hosts, timings, options.ledger, ports)
+            tls = mutual_tls(options.tls_cert, options.tls_key, options.client_ca)
+            runners = [
+                await serve(handler_app(simulator), options.handler_port, tls),
+                await serve(control_app(simulator), options.control_port),
+                await serve(
+                    redfish_app(simulator, options.bmc_password.read_text().strip()),
+                    options.bmc_port,
+                    server_tls(options.bmc_cert, options.bmc_key),
+                ),
+            ]
+            playing = asyncio.create_task(simulator.run())
+            for number in (signal.SIGINT, signal.SIGTERM):
+                asyncio.get_running_loop().add_signal_handler(number, playing.cancel)
+            try:
+                await playing
+            except asyncio.CancelledError:
+                logging.getLogger(__name__).info("told to stop")
+            finally:
+                for runner in runners:
+                    await runner.cleanup()
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ import dataclasses
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import msgspec
 
 from devcluster.hosts.api import Api, Changed, Listed
 from devcluster.hosts.kinds import WATCHED, Kind
+from devcluster.hosts.kubelets import ADDRESS, KubeletPort
 from devcluster.hosts.store import Store, nodes_of
 from devcluster.hosts.writer import Writer
 from vdcos.testing.hypervisor import Interval, bmc, intervals, node, overlaps, step, storage
@@ -58,11 +59,27 @@ class BadRequest(ValueError):
     """A control call that makes no sense; the text says why."""
 
 
+def names(hosts: int) -> list[str]:
+    """What so many hosts are called."""
+    return [f"host-{i}" for i in range(1, hosts + 1)]
+
+
 class Simulator:
     """N hosts and their storage, on one API server. `run` it until cancelled."""
 
-    def __init__(self, api: Api, hosts: int, timings: Timings, ledger: Path | None = None) -> None:
-        self.hosts = {f"host-{i}": Host(f"host-{i}", i, timings) for i in range(1, hosts + 1)}
+    def __init__(
+        self,
+        api: Api,
+        hosts: int,
+        timings: Timings,
+        ledger: Path | None = None,
+        kubelets: Mapping[str, KubeletPort] | None = None,
+    ) -> None:
+        """Kubelets whose ports are not given cannot be reached."""
+        self.hosts = {name: Host(name, i, timings) for i, name in enumerate(names(hosts), 1)}
+        self._kubelets = dict(kubelets or {})
+        for name, kubelet in self._kubelets.items():
+            self.hosts[name] = dataclasses.replace(self.hosts[name], address=ADDRESS, kubelet_port=kubelet.number)
         self.storage = storage.Storage(timings)
         self.entries: list[Entry] = []
         self._ledger = ledger
@@ -199,6 +216,8 @@ class Simulator:
             return
         outcome: Step = step(self.hosts[name], event, time.time())
         self.hosts[name] = outcome.host
+        if name in self._kubelets:
+            self._kubelets[name].answer(outcome.host.writing)
         for entry in outcome.entries:
             self._note(entry)
         for write in outcome.writes:

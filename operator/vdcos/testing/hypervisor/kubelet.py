@@ -15,7 +15,7 @@ LOST = 137  # 128 + SIGKILL: what a kubelet reports for containers that a reboot
 
 
 def host_address(host: Host) -> str:
-    return f"10.77.{host.index // 250}.{host.index % 250 + 1}"
+    return host.address or f"10.77.{host.index // 250}.{host.index % 250 + 1}"
 
 
 def pod_address(host: Host, pod: Pod, number: int) -> str:

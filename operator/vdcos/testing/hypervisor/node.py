@@ -126,7 +126,7 @@ def _status(host: Host, now: float) -> Json:
             }
             for kind, value, reason, message in conditions
         ],
-        "daemonEndpoints": {"kubeletEndpoint": {"Port": 10250}},
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": host.kubelet_port}},
         "nodeInfo": {
             "architecture": "amd64",
             "bootID": boot_id(host),
@@ -154,7 +154,11 @@ def boot_id(host: Host) -> str:
 
 def lease(host: Host, now: float) -> Write:
     ref = Ref("leases", host.name, "kube-node-lease")
-    spec = {"holderIdentity": host.name, "leaseDurationSeconds": 40, "renewTime": micro_stamp(now)}
+    spec = {
+        "holderIdentity": host.name,
+        "leaseDurationSeconds": 40,
+        "renewTime": micro_stamp(now),
+    }
     body = {"metadata": {"name": host.name, "namespace": "kube-node-lease"}, "spec": spec}
     return Write(ref, Verb.MERGE_PATCH, {"spec": spec}, otherwise=Write(ref, Verb.CREATE, body))
 

@@ -456,6 +456,9 @@ class Host:
     timings: Timings = Timings()
     port: int = 0
     """Where virt-handler's server listens, for the migration address."""
+    address: str = ""
+    """Where it can be reached; if nowhere, it makes an address up."""
+    kubelet_port: int = 10250
     powered: bool = True
     connected: bool = False
     hung: bool = False
