@@ -23,6 +23,8 @@ from devcluster.processes import Child, PortTakenError, Program, StartError, fre
 
 _POLL = 0.1
 _ATTEMPTS = 5
+_LEASE = 10.0  # seconds after which a kubelet renews its Lease, unless hosts count as silent sooner than usual
+_RENEWALS = 4  # in the time after which a host counts as silent, at least
 _GRACE = 1.5  # seconds that a process gets to end by itself
 
 
@@ -407,6 +409,7 @@ class Programs:
             *("--tls-key", str(self.keys.key("virt-handler"))),
             *("--client-ca", str(self.keys.ca)),
             *("--ledger", str(self.files.ledger)),
+            *("--lease", f"{min(_LEASE, self.settings.node_monitor_grace / _RENEWALS):g}"),
         )
         environment = {**python_path(), "PYTHONUNBUFFERED": "1"}
         return Program("hosts", arguments, self.ports["control"], environment)

@@ -5,6 +5,7 @@ import asyncio
 import gc
 import logging
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 from devcluster.hosts.api import Api
@@ -32,11 +33,14 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--time-scale", type=float, default=0.2, help="durations as a multiple of those of real hosts (default: 0.2)"
     )
+    parser.add_argument(
+        "--lease", type=float, default=10.0, help="seconds after which a kubelet renews its Lease (default: 10)"
+    )
     return parser.parse_args()
 
 
 async def _run(options: argparse.Namespace) -> None:
-    timings = Timings().scaled(options.time_scale)
+    timings = replace(Timings().scaled(options.time_scale), lease=options.lease)
     async with Api(options.kubeconfig) as api:
         with kubelets(names(options.hosts)) as ports:
             simulator = Simulator(api, options.hosts, timings, options.ledger, ports)

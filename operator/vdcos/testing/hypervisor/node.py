@@ -12,6 +12,8 @@ CPU_MODELS = ("EPYC", "EPYC-IBPB", "EPYC-Rome", "EPYC-Milan", "Opteron_G3", "Neh
 MACHINES = ("q35", "pc", MACHINE)
 KUBEVIRT_DEVICES = ("kvm", "tun", "vhost-net")
 KUBELET = "v1.35.4"
+LEASES = 4
+"""A kubelet renews its Lease so many times before it would end."""
 
 
 def devices(index: int) -> dict[str, str]:
@@ -156,7 +158,7 @@ def lease(host: Host, now: float) -> Write:
     ref = Ref("leases", host.name, "kube-node-lease")
     spec = {
         "holderIdentity": host.name,
-        "leaseDurationSeconds": 40,
+        "leaseDurationSeconds": round(host.timings.lease * LEASES),
         "renewTime": micro_stamp(now),
     }
     body = {"metadata": {"name": host.name, "namespace": "kube-node-lease"}, "spec": spec}

@@ -331,7 +331,7 @@ class Timings:
     # The following keep real time whatever the scale, because real controllers measure them, or must not miss them.
     gate_sync: float = 1.5
     lease: float = 3.0
-    heartbeat: float = 30.0
+    heartbeat: float = 60.0
     node_status: float = 60.0
 
     def scaled(self, scale: float) -> Self:
