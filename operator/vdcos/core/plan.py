@@ -111,13 +111,23 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class Silence:
+    """Look again when an object of a ``dated`` kind has not changed for so many seconds. One that keeps changing, as
+    a Lease does, costs no look."""
+
+    kind: type[Any]
+    key: Key
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """The outcome of one look. An empty plan for an unchanged world means zero writes.
 
     ``status`` holds the fields of the kind's status except conditions and observedGeneration, in their JSON form;
     None leaves the stored status as it is (an object that is about to vanish). ``after`` is seconds until the next look
     when nothing changes. ``asks`` are begun once there are no actions left and the status is stored; those with an
-    effect stand in ``status["asked"]``, a list of ids.
+    effect stand in ``status["asked"]``, a list of ids. ``silences`` are what makes it look again before that.
     """
 
     actions: tuple[Action, ...] = ()
@@ -125,3 +135,4 @@ class Plan:
     status: Mapping[str, Any] | None = None
     after: float | None = None
     asks: tuple[Ask, ...] = ()
+    silences: tuple[Silence, ...] = ()

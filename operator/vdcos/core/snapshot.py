@@ -44,8 +44,9 @@ class Snapshot(Protocol):
     def changed_at(self, kind: type[Any], key: Key) -> float | None:
         """When an object was last seen to change, in what is kept of it, or was first seen; None if it is not there.
 
-        In monotonic seconds of this process: what the object itself says about time decides nothing. After a restart
-        everything is new: ages that decide begin at zero, later and never wrong.
+        In monotonic seconds of this process: what the object itself says about time decides nothing. After a restart,
+        and after a pause in which the API server said nothing of the kind, everything is new: ages that decide begin at
+        zero, later and never wrong.
         """
 
     def heard_at(self, kind: type[Any]) -> float:

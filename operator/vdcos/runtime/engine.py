@@ -17,6 +17,7 @@ from vdcos.runtime.answers import NOBODY, Answers, Asker
 from vdcos.runtime.depth import bounded
 from vdcos.runtime.queue import Item, Queue
 from vdcos.runtime.requests import APPLY, JSON, JSON_PATCH, MERGE_PATCH, ApiError, Request, Verb
+from vdcos.runtime.silences import Silences
 from vdcos.runtime.store import Store, View, same, version
 
 Clock = Callable[[], Instant]
@@ -138,6 +139,7 @@ class Engine:
     ) -> None:
         self._services = {service.name: service for service in services}
         self._answers = Answers(asker, lambda item: queue.add(item, clock().mono), lambda: clock().mono)
+        self._silences = Silences(store.changed_at)
         self._views = {service.name: View(store, service, self._answers) for service in self._services.values()}
         self._kinds: dict[Resource, type[Any]] = {
             **{kind.resource: kind for kind in store.kinds if issubclass(kind, Object)},
@@ -168,6 +170,7 @@ class Engine:
         if not isinstance(own, Own):
             self._refused.pop(item, None)
             self._answers.drop(item)
+            self._silences.drop(item)
             return Outcome("gone")
         try:
             return (yield from self._look(item, service))
@@ -183,6 +186,16 @@ class Engine:
                 self._observer.refused(item, failure)
             return Outcome("bug")
 
+    def next_silence(self) -> float | None:
+        """When something will have been silent for as long as somebody waits for, in monotonic seconds."""
+        return self._silences.next_due()
+
+    def listen(self) -> None:
+        """Whoever waited for a silence that is over by now looks again."""
+        now = self._clock().mono
+        for item in self._silences.over(now):
+            self._queue.add(item, now)
+
     def _look(self, item: Item, service: Service[Any, Any]) -> Conversation:
         plan, failure = Plan(), None
         for _ in range(ROUNDS):
@@ -194,7 +207,8 @@ class Engine:
             except api.InvalidObject as error:
                 yield from self._say(item, service, own, Plan(status={}), _malformed(error))
                 return Outcome("refused")
-            plan = service.plan(cr, service.observe(item.key, self._views[item.service]), self._clock())
+            now = self._clock()
+            plan = service.plan(cr, service.observe(item.key, self._views[item.service]), now)
             if not plan.actions:
                 break
             failure = yield from self._act(item, service, own.metadata.generation, plan.actions)
@@ -205,6 +219,7 @@ class Engine:
         if failure is None:
             self._refused.pop(item, None)
             told = yield from self._tell(item, service, own, plan, None)
+            self._silences.settle(item, plan.silences, now.mono)
             return Outcome("done", _sooner(plan.after, self._answers.after(item))) if told else Outcome("conflict")
         refusal = _refusal(failure)
         passing = failure.status in (0, 429) or (failure.status >= 500 and not _is_refusal(failure))

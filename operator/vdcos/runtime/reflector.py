@@ -30,6 +30,9 @@ class Timing:
     """How long the API server is asked to keep a watch open; spread by a tenth, so that watches do not end together."""
     brief: float = 1.0
     """A watch that ends sooner is a failure, or a server that closes every watch would be asked without a pause."""
+    spell: float = 10.0
+    """After a longer silence of a source, ages of its objects begin anew: while we heard nothing, they may have
+    changed, or may not have been able to (an API server that was away takes no renewals of Leases either)."""
     first_pause: float = 0.2
     longest_pause: float = 10.0
     absent_pause: float = 30.0
@@ -95,8 +98,8 @@ class Reflector:
         self._observer = observer
         self._changed = changed
         self._timing = timing
-        self._heard = time.monotonic()
-        store.source(kind, lambda: self._heard)
+        self._heard = self._since = time.monotonic()
+        store.source(kind, lambda: self._heard, lambda: self._since)
         self._refused_since: float | None = None
         self._reason = ""
         self.unavailable = ""
@@ -109,6 +112,13 @@ class Reflector:
     def age(self) -> float:
         """Seconds since the API server last said anything about this kind, be it that nothing is new."""
         return time.monotonic() - self._heard
+
+    def _listened(self) -> None:
+        """The API server has said something. After a long silence, what went on meanwhile is not known."""
+        now = time.monotonic()
+        if now - self._heard > self._timing.spell:
+            self._since = now
+        self._heard = now
 
     async def run(self) -> None:
         """Returns only when cancelled."""
@@ -148,7 +158,7 @@ class Reflector:
         version = ""
         async with contextlib.aclosing(self._port.pages(self.resource.path(), self._query)) as pages:
             async for page in pages:
-                self._heard = time.monotonic()
+                self._listened()
                 version = page.metadata.resource_version
                 for raw in page.items or ():
                     if (heard := self._read(raw)) is not None:
@@ -170,7 +180,7 @@ class Reflector:
         query = {**self._query, "resourceVersion": version, "timeoutSeconds": str(max(1, round(seconds)))}
         async with contextlib.aclosing(self._port.watch(self.resource.path(), query, self._timing.silence)) as lines:
             async for line in lines:
-                self._heard = time.monotonic()
+                self._listened()
                 version = self._apply(line) or version
         if time.monotonic() - began < self._timing.brief:
             raise ApiError(0, "Closed", "the watch was closed at once")
@@ -229,7 +239,7 @@ class Reflector:
             why = f"the API {name} ({self.resource.version}) is not installed in this cluster"
         else:
             why = f"vdcos is not allowed to read {name}: install the current RBAC of vdcos"
-        self._heard = time.monotonic()
+        self._listened()
         if why != self.unavailable:
             log.warning("unavailable", extra={"kind": qualified(self.resource), "reason": error.reason, "error": why})
         self.unavailable = why

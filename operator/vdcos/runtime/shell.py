@@ -122,6 +122,7 @@ class Shell:
             await self._drain()
 
     async def _start(self) -> None:
+        self._engine.listen()
         while len(self._running) < IN_FLIGHT and (item := self._queue.pop(self._clock())) is not None:
             task = asyncio.create_task(self._reconcile(item))
             self._running.add(task)
@@ -140,7 +141,8 @@ class Shell:
         if len(self._running) >= IN_FLIGHT or not self.ready():
             await self._wake.wait()
             return
-        due, leads = self._queue.next_due(), self._remaining() > LEAST_SECONDS
+        known = [due for due in (self._queue.next_due(), self._engine.next_silence()) if due is not None]
+        due, leads = min(known, default=None), self._remaining() > LEAST_SECONDS
         timer = None
         if due is not None:
             # Our right to write may come back between two announcements, so look for it.

@@ -180,7 +180,7 @@ class Store:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._changed: dict[type[Any], dict[Key, float]] = {kind: {} for kind in dated}
-        self._sources: dict[type[Any], Callable[[], float]] = {}
+        self._sources: dict[type[Any], tuple[Callable[[], float], Callable[[], float]]] = {}
         self._clock = clock
         self._indexed = {index: _Indexed(index) for index in indexes}
         self._shelves = {
@@ -200,9 +200,10 @@ class Store:
 
     # What sources say
 
-    def source(self, kind: type[Any], heard_at: Callable[[], float]) -> None:
-        """Whoever tells of a kind tells, too, when it was last told anything, in monotonic seconds."""
-        self._sources[kind] = heard_at
+    def source(self, kind: type[Any], heard_at: Callable[[], float], since: Callable[[], float]) -> None:
+        """Whoever tells of a kind tells, too, when it was last told anything, and since when without a long pause, in
+        monotonic seconds."""
+        self._sources[kind] = heard_at, since
 
     def decoder(self, kind: type[Any]) -> Callable[[bytes], Stored]:
         return self._shelves[kind].decode
@@ -313,12 +314,13 @@ class Store:
 
     def changed_at(self, kind: type[Any], key: Key) -> float | None:
         """As ``Snapshot.changed_at``. Raises KeyError for a kind that is not dated."""
-        return self._changed[kind].get(key)
+        changed, source = self._changed[kind].get(key), self._sources.get(kind)
+        return changed if changed is None or source is None else max(changed, source[1]())
 
     def heard_at(self, kind: type[Any]) -> float:
         """As ``Snapshot.heard_at``; the beginning of time for a kind that nobody tells of."""
         source = self._sources.get(kind)
-        return -float("inf") if source is None else source()
+        return -float("inf") if source is None else source[0]()
 
     def _tell(self, kind: type[Any], old: Stored | None, new: Stored | None) -> None:
         for listener in self._listeners:

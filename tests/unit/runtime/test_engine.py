@@ -12,7 +12,7 @@ import pytest
 from vdcos import api
 from vdcos.core import conditions, drift, kinds, ownership
 from vdcos.core.objects import Index, Key, Meta, Object, Own, Resource
-from vdcos.core.plan import Action, Apply, Create, Delete, Instant, Patch, Plan
+from vdcos.core.plan import Action, Apply, Create, Delete, Instant, Patch, Plan, Silence
 from vdcos.core.service import Watch, Write
 from vdcos.core.snapshot import Snapshot, UndeclaredRead
 from vdcos.runtime.engine import REFUSAL_STANDS, Engine, Outcome, UndeclaredWrite, merge_patch
@@ -148,7 +148,7 @@ class Bench:
         self.toy, self.server, self.watcher, self.queue = toy or Toy(), Server(), Watcher(), Queue()
         self.answered: list[tuple[str, Callable[[], None]]] = []
         self.now = 1_000_000.0
-        self.store = Store([api.Datastore, Box], [BOXES, *indexes])
+        self.store = Store([api.Datastore, Box], [BOXES, *indexes], [Box], lambda: self.now)
         self.engine = Engine([self.toy], self.store, self.queue, self.watcher, lambda: Instant(self.now, self.now))
         self.store.replace(Box, [], "1")
         self.declare({"storageClassName": "ceph"})
@@ -675,3 +675,26 @@ def test_stamped_manifests_differ_exactly_when_their_content_does() -> None:
     one, other = drift.stamped(box_manifest(1)), drift.stamped(box_manifest(2))
     assert one == drift.stamped(box_manifest(1))
     assert one["metadata"]["annotations"][ownership.APPLIED] != other["metadata"]["annotations"][ownership.APPLIED]
+
+
+def test_who_waits_for_a_silence_looks_again_when_it_is_over(bench: Bench) -> None:
+    bench.toy.override = lambda cr, box: Plan(status={}, silences=(Silence(Box, KEY, 15.0),))
+    bench.store.put(Box, Box(metadata=Meta(name="fast", resource_version="150")))
+    bench.look()
+    while item := bench.queue.pop(bench.now):
+        bench.queue.done(item, bench.now)
+    assert bench.engine.next_silence() == bench.now + 15.0
+    bench.now += 15.0
+    bench.engine.listen()
+    assert bench.queue.pop(bench.now) == ITEM
+    bench.look()
+    assert bench.engine.next_silence() is None, "what is silent already was seen"
+
+
+def test_nobody_waits_for_who_is_gone(bench: Bench) -> None:
+    bench.toy.override = lambda cr, box: Plan(status={}, silences=(Silence(Box, KEY, 15.0),))
+    bench.store.put(Box, Box(metadata=Meta(name="fast", resource_version="150")))
+    bench.look()
+    bench.store.remove(api.Datastore, KEY, "999")
+    bench.look()
+    assert bench.engine.next_silence() is None

@@ -74,7 +74,7 @@ async def until(condition: Callable[[], Any], seconds: float = 5.0) -> None:
 
 @contextlib.asynccontextmanager
 async def running(folder: Path, api: FakeApi, timing: Timing = QUICK) -> AsyncIterator[World]:
-    store, seen = Store([Box]), Seen()
+    store, seen = Store([Box], (), [Box]), Seen()
     async with api.serving(folder) as origin, Port.open(origin) as port:
         world: World
         reflector = Reflector(Box, BOXES, port, store, seen, lambda: world.changed(), timing)
@@ -110,6 +110,20 @@ async def test_lists_then_follows(tmp_path: Path, api: FakeApi) -> None:
         await api.delete(BOXES, "new", "ns")
         await until(lambda: world.size("new") is None)
         assert world.seen.lists == ["start"], "one list and one watch were enough"
+
+
+@pytest.mark.parametrize(("spell", "anew"), [(0.0, True), (60.0, False)], ids=["long", "short"])
+async def test_after_a_long_pause_all_ages_begin_anew(tmp_path: Path, api: FakeApi, spell: float, anew: bool) -> None:
+    await api.put(BOXES, "old", "ns", size=1)
+    async with running(tmp_path, api, dataclasses.replace(QUICK, spell=spell)) as world:
+        await until(lambda: world.size("old") == 1)
+        before = world.store.changed_at(Box, Key("ns", "old"))
+        await world.put("new", 2)
+        await until(lambda: world.size("new") == 2)
+        after = world.store.changed_at(Box, Key("ns", "old"))
+        assert before is not None
+        assert after is not None
+        assert (after > before) is anew
 
 
 async def test_nothing_is_known_before_the_last_page(tmp_path: Path, api: FakeApi, monkeypatch: Any) -> None:

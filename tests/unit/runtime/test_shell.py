@@ -35,6 +35,13 @@ class Engine:
         self.looks: list[Item] = []
         self.told: list[bytes | ApiError] = []
         self.closed: list[Item] = []
+        self.silent_at: float | None = None
+
+    def next_silence(self) -> float | None:
+        return self.silent_at
+
+    def listen(self) -> None:
+        """Nobody waits for a silence."""
 
     def reconcile(self, item: Item) -> Conversation:
         self.looks.append(item)
@@ -160,6 +167,24 @@ async def test_what_is_heard_ends_the_sleep_when_somebody_is_to_look_sooner(late
         w.store.put(Box, Box(metadata=Meta(name="now", namespace="ns", resource_version="2")))
         await asyncio.sleep(1.1)
         assert w.engine.looks == [box("now")]
+
+
+async def test_it_wakes_when_a_silence_is_over() -> None:
+    async with world() as w:
+        loop = asyncio.get_running_loop()
+        due = loop.time() + 5.0
+
+        def over() -> None:
+            if w.engine.silent_at is not None and loop.time() >= due:
+                w.engine.silent_at = None
+                w.queue.add(box("a"), due)
+
+        w.engine.listen, w.engine.silent_at = over, due  # type: ignore[method-assign]
+        w.shell.wake()
+        await asyncio.sleep(4.9)
+        assert w.engine.looks == []
+        await asyncio.sleep(1.2)
+        assert w.engine.looks == [box("a")]
 
 
 async def test_a_write_gets_no_more_time_than_our_right_to_write_has_left() -> None:

@@ -244,5 +244,14 @@ def test_a_source_tells_when_it_was_last_told_anything() -> None:
     store = Store([Box])
     reader = view(store, Watch(Box, lambda box, world: []))
     assert reader.heard_at(Box) == -float("inf"), "nobody tells of it"
-    store.source(Box, lambda: 42.0)
+    store.source(Box, lambda: 42.0, lambda: 0.0)
     assert reader.heard_at(Box) == 42.0
+
+
+def test_ages_begin_anew_after_a_pause_of_the_source() -> None:
+    store, key = Store([Box], [], [Box], Clock()), Key("ns", "a")
+    store.put(Box, box("a", 5, "top"))
+    store.source(Box, lambda: 160.0, lambda: 90.0)
+    assert store.changed_at(Box, key) == 100.0
+    store.source(Box, lambda: 160.0, lambda: 150.0)
+    assert store.changed_at(Box, key) == 150.0
