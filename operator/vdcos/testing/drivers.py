@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from vdcos.testing.faults import API, CRASH, HANGING, TROUBLES, USER, VIEW, AtWrite, Several, Trouble, every
@@ -28,11 +28,15 @@ class End:
 @dataclass(frozen=True, slots=True)
 class Failure:
     scenario: str
-    fault: str
+    fault: AtWrite
     violation: Violation
+    replicas: int = 1
 
     def __str__(self) -> str:
-        return f"{self.scenario}: {self.fault}: {self.violation}"
+        more = f" --replicas {self.replicas}" if self.replicas > 1 else ""
+        which = f'--scenario "{self.scenario}" --write {self.fault.number}'
+        how = f'--api "{self.fault.api}" --view "{self.fault.view}"{more}'
+        return f"{self.scenario}: {self.fault}: {self.violation}\n  replay: vdcos sim {which} {how}"
 
 
 @dataclass
@@ -51,10 +55,12 @@ class Explorer:
     A path that comes to a state which is known to end well, with all laws checked on the way, ends there.
     """
 
+    new_laws: Callable[[], Laws] = Laws
+
     def __init__(self, scenario: Scenario, merge: bool = True, replicas: int = 1) -> None:
         self.scenario = scenario
         self.replicas = replicas
-        self.laws = Laws()
+        self.laws = self.new_laws()
         self.known: dict[int, End] = {}
         self.merge = merge
         self.report = Report()
@@ -79,7 +85,7 @@ class Explorer:
             try:
                 self.run(world, fault)
             except Violation as violation:
-                self.report.failures.append(Failure(self.scenario.name, str(fault), violation))
+                self.report.failures.append(Failure(self.scenario.name, fault, violation, self.replicas))
         return self.report
 
     def _cases(self, faults: Iterable[tuple[str, str]]) -> Iterator[tuple[World, AtWrite]]:
@@ -88,6 +94,14 @@ class Explorer:
             for number in numbers:
                 for api, view in pairs:
                     yield world, AtWrite(number, api, view)
+
+    def replay(self, fault: AtWrite, trace: list[str]) -> End:
+        """One path, from right before the look that makes the write; nothing is merged, so it goes to its end. Raises
+        Violation, and LookupError when the scenario without a fault has no such write."""
+        starts = [world for world, numbers in self.points if fault.number in numbers]
+        if not starts:
+            raise LookupError(f"{self.scenario.name!r} has no write {fault.number} of the operator")
+        return self.run(starts[0], fault, trace)
 
     def run(self, start: World, fault: AtWrite, trace: list[str] | None = None) -> End:
         """One path: from a world, with one fault. Raises Violation."""

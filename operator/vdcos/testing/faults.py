@@ -40,7 +40,7 @@ CRASH = ("crash before", "crash after", "down before", "down after")
 
 VIEW = (
     "none",
-    "late",  # all watches are late by a second
+    "late",  # all watches are late by half a second
     "late itself",  # only the watch of what is being written
     "late others",  # all others: what was written later is heard of earlier
     "repeated",  # the last events come again
@@ -315,11 +315,20 @@ class Trouble:
                     if replica.remaining() > 0:
                         replica.die(world.now + self.seconds)
             case "clock":
-                world.skew = self.seconds - 60.0
+                world.skew = world.skew + (60.0 if int(self.seconds) % 2 else -60.0)
+                world.at(self.seconds * 10, Do(_Right()))
             case _:
                 kind, _, host = self.kind.partition(" ")
                 world.cluster.happens(Tell(host, HOST_FAULTS[kind]))
                 world.at(self.seconds * 10, Do(_Back(host)))
+
+
+@dataclass(frozen=True)
+class _Right:
+    """The clock is set right."""
+
+    def __call__(self, world: World) -> None:
+        world.skew = 0.0
 
 
 @dataclass(frozen=True)
