@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from vdcos.api.availability import Monitoring, MonitoringOverride, ReadyWhen, ReadyWhenOverride, RestartPriority
 from vdcos.api.fencing import Fencing, ProviderName
+from vdcos.api.host import Verdict
 from vdcos.api.meta import Amounts, DnsLabel, LabelSelector, Line, ObjectMeta, Parameters, Status, Timestamp, Usage
 from vdcos.api.schema import AGE, ATOMIC, Column, Definition, ListMap, Model, Rule, condition_column
 
@@ -61,8 +62,10 @@ class Detection(Model):
     otherwise; leave them half as much again."""
     probe: Probe = Probe()
     """The direct probe of the kubelet."""
-    power_off_seconds: Annotated[int, Field(ge=1, le=600)] = 5
-    """Once the BMC has said Off and the probe was silent for so long, nothing else is waited for."""
+    power_off_seconds: Annotated[int, Field(ge=1, le=600)] | None = None
+    """A silence of the Lease that is long enough when the BMC says Off and the probe is silent, too. Left out, the BMC
+    counts like any other witness; less than kubelets' pause between renewals (10 s) means that hosts are asked all the
+    time."""
     heartbeat_seconds: Annotated[int, Field(ge=10, le=3600)] = 180
     """KubeVirt's heartbeat is old after so long; virt-handler sends one every 60 to 132 s."""
     witnesses: Annotated[tuple[Witness, ...], Field(max_length=8), ListMap("provider")] = ()
@@ -281,6 +284,17 @@ class Waiting(Model):
     """The first hundred as namespace/name, in the order in which they will start."""
 
 
+class Suspect(Model):
+    """A host that does not renew its Lease."""
+
+    host: Annotated[str, Field(max_length=253)]
+    """Its name."""
+    verdict: Verdict
+    """What the evidence amounts to."""
+    why: Annotated[str, Field(max_length=256)]
+    """The evidence, in words."""
+
+
 class HAPolicyStatus(Status):
     """What the policy means now."""
 
@@ -290,6 +304,8 @@ class HAPolicyStatus(Status):
     """Hosts that are connected."""
     failed: Annotated[int, Field(ge=0)] | None = None
     """Hosts with a failure that is not completed."""
+    suspects: Annotated[tuple[Suspect, ...], Field(max_length=100), ListMap("host")] = ()
+    """Hosts that are silent, the first hundred."""
     failover_capacity: FailoverCapacity | None = None
     """What is kept free for restarts."""
     failure_plan: FailurePlanSum | None = None

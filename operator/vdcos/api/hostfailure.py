@@ -48,6 +48,8 @@ class HostFailureSpec(Model):
     """The system UUID of the machine."""
     provider_id: Annotated[Line, Field(alias="providerID", max_length=512), _FIXED] = ""
     """What a cloud calls the machine, as in `spec.providerID` of the Node."""
+    renewed: Annotated[str, Field(max_length=64), _FIXED] = ""
+    """The time in its Lease, as it was. The host lives when that changes; nothing is read from it otherwise."""
     evidence: EvidenceList = ()
     """What witnesses said when the host became suspect."""
     confirmed_down: ConfirmedDown | None = None
@@ -93,6 +95,8 @@ class FenceReceipt(Model):
     """The incarnation that is down."""
     at: Timestamp
     """When it was proved."""
+    renewed: Annotated[str, Field(max_length=64)] = ""
+    """The time in the host's Lease, as it was then. The proof was wrong when that changes."""
 
 
 class FailedVms(Model):
@@ -112,17 +116,27 @@ class FailedVms(Model):
     """The first ten that are not, and why."""
 
 
-class Hold(Model):
-    """A VM that is held off until it is its turn. Ends with the failure at the latest."""
+class FailedVm(Model):
+    """A VM that ran on the host when it failed."""
 
     namespace: Annotated[str, Field(max_length=63)]
     """Its namespace."""
     name: Annotated[str, Field(max_length=63)]
     """Its name."""
-    uid: Annotated[str, Field(max_length=36)]
-    """Its uid: a VM of the same name that is made anew is not held."""
+    uid: Annotated[str, Field(max_length=36)] = ""
+    """The uid of its VirtualMachine: one of the same name that is made anew is not meant. Empty for a KubeVirt VM
+    without one: nobody holds it."""
+    instance: Annotated[str, Field(max_length=36)]
+    """The uid of the instance that died with the host."""
     tier: Annotated[int, Field(ge=0)]
     """Its turn; 0 is first."""
+    state: Literal["Held", "Released", "Up", "Down"] = "Held"
+    """Held (off until it is its turn), Released (it may start), Up (it runs again), Down (it does not restart, or is
+    given up)."""
+    since: Timestamp
+    """Since when."""
+    reason: Annotated[str, Field(max_length=64)] = ""
+    """Why it is Down, in one word."""
 
 
 class Event(Model):
@@ -159,10 +173,12 @@ class HostFailureStatus(Status):
     """The Node has taint `node.kubernetes.io/out-of-service` because of this failure, which will be removed."""
     released: bool = False
     """Nothing of the host keeps its VMs from restarting any more."""
+    back_since: Timestamp | None = None
+    """Since when the host is back and well, after a boot."""
     vms: FailedVms | None = None
     """What became of its VMs."""
-    holds: Annotated[tuple[Hold, ...], Field(max_length=1024), ListMap("namespace", "name")] = ()
-    """The VMs that are held off now."""
+    machines: Annotated[tuple[FailedVm, ...], Field(max_length=1024), ListMap("namespace", "name")] = ()
+    """The VMs that ran on it, in the order in which they restart. Those that are Held stay off."""
     timeline: Annotated[tuple[Event, ...], Field(max_length=50), ATOMIC] = ()
     """What happened, in order; the first and the last when there is too much."""
 

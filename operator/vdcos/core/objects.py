@@ -112,6 +112,11 @@ class Object(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     field_selector: ClassVar[str] = ""
     marks: ClassVar[tuple[str, ...]] = MARKS
     """How the labels and annotations begin that plans read; others are not kept."""
+    spell: ClassVar[float] = 90.0
+    """After so many seconds without a word from the kind's source, nothing is known to have been silent before.
+    Bookmarks come once a minute; kinds that are never as quiet as that say less."""
+    partial: ClassVar[bool] = False
+    """Another struct holds the same objects as they are written; this one has some of what others write into them."""
     metadata: Meta
 
     def __post_init__(self) -> None:

@@ -60,13 +60,17 @@ class Patch:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Deletion, never of a namesake (``uid``), nor on a stale view where ``resource_version`` is given."""
+    """Deletion, never of a namesake (``uid``), nor on a stale view where ``resource_version`` is given.
+
+    ``now`` lets a pod no time to end: nobody is there any more who could end it.
+    """
 
     resource: Resource
     key: Key
     uid: str
     why: str
     resource_version: str = ""
+    now: bool = False
 
 
 Action = Create | Apply | Patch | Delete

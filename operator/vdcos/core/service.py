@@ -1,16 +1,17 @@
 """What a vService is: the kind it owns, what it may read and write, and two pure functions."""
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from vdcos.core.objects import Index, Key, Resource
-from vdcos.core.plan import Instant, Plan
+from vdcos.core.plan import Action, Instant, Plan
 from vdcos.core.snapshot import Snapshot
 
 T = TypeVar("T")
 R = TypeVar("R")
 O = TypeVar("O")  # noqa: E741  what a service observes
+Seen = TypeVar("Seen", contravariant=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,3 +78,12 @@ class Service(Protocol[R, O]):
 
     def plan(self, cr: R, seen: O, now: Instant) -> Plan:
         """Decide. Deletion (``metadata.deletionTimestamp``) is a branch here, not another handler."""
+
+
+@runtime_checkable
+class Founder(Protocol[Seen]):
+    """A service that makes objects of its own kind where nobody has declared one (a Host for each node). It never
+    writes their specs after that."""
+
+    def found(self, key: Key, seen: Seen) -> Sequence[Action]:
+        """What creates the object ``key``, which does not exist; nothing when there is no need for it. Pure."""

@@ -44,10 +44,17 @@ class Snapshot(Protocol):
     def changed_at(self, kind: type[Any], key: Key) -> float | None:
         """When an object was last seen to change, in what is kept of it, or was first seen; None if it is not there.
 
-        In monotonic seconds of this process: what the object itself says about time decides nothing. After a restart,
-        and after a pause in which the API server said nothing of the kind, everything is new: ages that decide begin at
-        zero, later and never wrong.
+        In monotonic seconds of this process: what the object itself says about time decides nothing. After a restart
+        everything is new: ages that decide begin at zero, later and never wrong.
         """
+
+    def silent_since(self, kind: type[Any], key: Key) -> float | None:
+        """When its silence began: when it last changed, or when its source was last heard again after a long pause, in
+        which it may have changed, or may not have been able to (an API server that was away takes no renewals)."""
+
+    def gone_since(self, kind: type[Any], key: Key) -> float | None:
+        """Since when an object is known not to be there, in monotonic seconds: when its deletion was heard of, or since
+        when its source is heard without a long pause, if that is later. None if it is there."""
 
     def heard_at(self, kind: type[Any]) -> float:
         """When the API server last said anything about a kind, be it that nothing is new, in monotonic seconds.

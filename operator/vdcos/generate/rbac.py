@@ -5,7 +5,7 @@ import collections.abc
 import typing
 
 from vdcos import api
-from vdcos.core import kinds, objects, ownership, service
+from vdcos.core import hosts, kinds, objects, ownership, service
 
 Manifest = dict[str, typing.Any]
 
@@ -24,7 +24,11 @@ Grants = dict[tuple[str, str], set[str]]
 def operator(services: collections.abc.Iterable[service.Service[typing.Any, typing.Any]]) -> list[Manifest]:
     """The operator's identity and its rights: just what the services declare, and what the runtime itself needs."""
     account = {"kind": "ServiceAccount", "name": NAME, "namespace": NAMESPACE}
-    runtime: Grants = {("coordination.k8s.io", "leases"): {"get", "create", "update"}}
+    # The Secrets are those of power switches; the operator reads no others.
+    runtime: Grants = {
+        ("coordination.k8s.io", "leases"): {"get", "create", "update"},
+        ("", "secrets"): {"get"},
+    }
     return [
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": dict(_LABELS)}},
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": _metadata(NAME, NAMESPACE)},
@@ -59,31 +63,23 @@ def _resource(kind: typing.Any) -> objects.Resource:
     return next(own for own in OWN if own.kind == kind.definition.kind)
 
 
-FOR_ALL: typing.Final = (kinds.NETWORK, kinds.DATASTORE)
-"""What tenants choose from."""
-FOR_FEW: typing.Final = (kinds.HOST, kinds.HA_POLICY, kinds.HOST_FAILURE)
-"""These name VMs of all namespaces and power switches; changing them takes the rights of a cluster administrator."""
-OWN: typing.Final = (kinds.VIRTUAL_MACHINE, *FOR_ALL, *FOR_FEW)
+INFRASTRUCTURE: typing.Final = (kinds.NETWORK, kinds.DATASTORE, kinds.HOST, kinds.HA_POLICY, kinds.HOST_FAILURE)
+"""Their statuses name namespaces, disks and VMs of all tenants; changing them takes the rights of a cluster
+administrator."""
+OWN: typing.Final = (kinds.VIRTUAL_MACHINE, *INFRASTRUCTURE)
 
 
 def users() -> list[Manifest]:
-    """Rights for people: VMs through the built-in roles of their namespace; Networks and Datastores for all to see;
-    hosts and their failures for those who may view all namespaces."""
+    """Rights for people: VMs through the built-in roles of their namespace; infrastructure for those who may view all
+    namespaces, and for whomever an administrator binds its role to."""
     group, machines = kinds.VIRTUAL_MACHINE.group, kinds.VIRTUAL_MACHINE.plural
     change = {"create", "update", "patch", "delete"}
-    wide: Grants = {(own.group, own.plural): set(_READ) for own in FOR_ALL}
-    hosts: Grants = {(own.group, own.plural): set(_READ) for own in FOR_FEW}
+    wide: Grants = {(own.group, own.plural): set(_READ) for own in INFRASTRUCTURE}
     return [
         _aggregated("view", {(group, machines): set(_READ)}),
         _aggregated("edit", {(group, machines): set(_READ) | change}),
         _aggregated("admin", {(group, machines): set(_READ) | change | {"deletecollection"}}),
-        _aggregated("view", hosts, "hosts-view"),
-        _role("ClusterRole", _metadata(f"{NAME}:infrastructure-view"), wide),
-        _binding(
-            "ClusterRoleBinding",
-            _metadata(f"{NAME}:infrastructure-view"),
-            {"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "system:authenticated"},
-        ),
+        _aggregated("view", wide, "infrastructure-view"),
     ]
 
 
@@ -143,6 +139,22 @@ def _marks_differ(field: str) -> str:
     return f"[[{new}, {old}], [{old}, {new}]].exists(p, {differ})"
 
 
+_OF_NODES = ("metadata.?labels", "spec.?podCIDR", "spec.?podCIDRs", "spec.?providerID", "spec.?configSource")
+"""What the operator never changes of a Node."""
+
+
+def _others(node: str) -> str:
+    """CEL: a Node's taints that are not ours."""
+    return f"{node}.spec.?taints.orValue([]).filter(t, !(t.key in ['{hosts.OUT_OF_SERVICE}', '{hosts.FAILOVER_ONLY}']))"
+
+
+def _only_ours_differ() -> str:
+    """CEL: of a Node's annotations, none but ours comes, goes or changes."""
+    new, old = (f"{node}.metadata.?annotations.orValue({{}})" for node in ("object", "oldObject"))
+    same = f"p[0].all(k, k == '{hosts.CORDONED_BY}' || (k in p[1] && p[1][k] == p[0][k]))"
+    return f"[[{new}, {old}], [{old}, {new}]].all(p, {same})"
+
+
 def policies() -> list[Manifest]:
     """ValidatingAdmissionPolicies and their bindings."""
     return [
@@ -154,6 +166,26 @@ def policies() -> list[Manifest]:
             " && object.metadata.?labels == oldObject.metadata.?labels"
             " && object.metadata.?annotations == oldObject.metadata.?annotations",
             "the operator may write status and finalizers only: what was declared is never rewritten",
+        ),
+        *_policy(
+            "vdcos-marks-on-nodes",
+            [{"apiGroups": [""], "apiVersions": ["*"], "operations": ["UPDATE"], "resources": ["nodes"]}],
+            [f"request.userInfo.username == '{USER}'"],
+            " && ".join(
+                [
+                    *(f"object.{part} == oldObject.{part}" for part in _OF_NODES),
+                    f"{_others('object')} == {_others('oldObject')}",
+                    _only_ours_differ(),
+                ]
+            ),
+            "the operator may cordon nodes and put its own taints on them, and nothing else",
+        ),
+        *_policy(
+            "vdcos-pods-of-vms",
+            [{"apiGroups": [""], "apiVersions": ["*"], "operations": ["DELETE"], "resources": ["pods"]}],
+            [f"request.userInfo.username == '{USER}'"],
+            "oldObject.metadata.?labels[?'kubevirt.io'].orValue('') in ['virt-launcher', 'hotplug-disk']",
+            "the operator may delete pods of VMs only",
         ),
         *_policy(
             "vdcos-network-attachments",

@@ -12,7 +12,7 @@ from vdcos.core import conditions, ownership
 from vdcos.core.conditions import Condition
 from vdcos.core.objects import Key, Meta, Object, Own, Resource, Stored
 from vdcos.core.plan import Action, Apply, Create, Delete, Instant, Patch, Plan
-from vdcos.core.service import Service, Watch
+from vdcos.core.service import Founder, Service, Watch
 from vdcos.runtime.answers import NOBODY, Answers, Asker
 from vdcos.runtime.depth import bounded
 from vdcos.runtime.queue import Item, Queue
@@ -139,10 +139,10 @@ class Engine:
     ) -> None:
         self._services = {service.name: service for service in services}
         self._answers = Answers(asker, lambda item: queue.add(item, clock().mono), lambda: clock().mono)
-        self._silences = Silences(store.changed_at)
+        self._silences = Silences(store.silent_since)
         self._views = {service.name: View(store, service, self._answers) for service in self._services.values()}
         self._kinds: dict[Resource, type[Any]] = {
-            **{kind.resource: kind for kind in store.kinds if issubclass(kind, Object)},
+            **{kind.resource: kind for kind in store.kinds if issubclass(kind, Object) and not kind.partial},
             **{service.resource: service.kind for service in self._services.values()},
         }
         self._watchers: dict[type[Any], list[tuple[str, Watch[Any] | None]]] = {kind: [] for kind in store.kinds}
@@ -159,6 +159,8 @@ class Engine:
         self._refused: dict[Item, dict[str, _Refusal]] = {}
         self._unsure: dict[Item, list[tuple[type[Any], Key]]] = {}
         """What is assumed of writes that may have happened or not, until who made them looks again."""
+        self._doubted: dict[Item, list[Request]] = {}
+        """Changes that may have happened or not: who made them reads what there is before he plans again."""
         store.subscribe(self._wake)
 
     def reconcile(self, item: Item) -> Conversation:
@@ -169,9 +171,10 @@ class Engine:
         own = self._store.heard(service.kind, item.key)
         if not isinstance(own, Own):
             self._refused.pop(item, None)
+            self._doubted.pop(item, None)
             self._answers.drop(item)
             self._silences.drop(item)
-            return Outcome("gone")
+            return (yield from self._found(item, service))
         try:
             return (yield from self._look(item, service))
         except ApiError as error:
@@ -186,6 +189,21 @@ class Engine:
                 self._observer.refused(item, failure)
             return Outcome("bug")
 
+    def _found(self, item: Item, service: Service[Any, Any]) -> Conversation:
+        """Nobody has declared the object. Some services make those that are needed."""
+        if not isinstance(service, Founder):
+            return Outcome("gone")
+        try:
+            actions = service.found(item.key, service.observe(item.key, self._views[item.service]))
+            failure = (yield from self._act(item, service, 0, actions)) if actions else None
+        except Exception as error:  # noqa: BLE001  a bug in one service must not stop the others
+            self._observer.bug(item, error)
+            return Outcome("bug")
+        if failure is None:
+            # What was created is heard of as any other object, and looked at then.
+            return Outcome("conflict" if actions else "gone")
+        return self._after(failure)
+
     def next_silence(self) -> float | None:
         """When something will have been silent for as long as somebody waits for, in monotonic seconds."""
         return self._silences.next_due()
@@ -197,6 +215,10 @@ class Engine:
             self._queue.add(item, now)
 
     def _look(self, item: Item, service: Service[Any, Any]) -> Conversation:
+        while doubted := self._doubted.get(item):
+            yield from self._read(item, doubted[-1])
+            doubted.pop()
+        self._doubted.pop(item, None)
         plan, failure = Plan(), None
         for _ in range(ROUNDS):
             own = self._store.heard(service.kind, item.key)
@@ -249,6 +271,8 @@ class Engine:
                 failure = yield from self._try(item, generation, action, request)
                 first = first or failure
                 if failure is not None and not _is_refusal(failure) and failure.status != 403:
+                    if _may_have_happened(failure) and isinstance(action, Apply | Patch):
+                        self._doubted.setdefault(item, []).append(request)
                     if _may_have_happened(failure) and number in assumed:
                         self._unsure.setdefault(item, []).append(assumed.pop(number))
                     break
@@ -296,7 +320,26 @@ class Engine:
             isinstance(action, Delete) and msgspec.json.decode(answer).get("kind") == "Status"
         ):
             heard = self._store.decoder(kind)(answer)
-            self._hear(item, lambda: self._store.put(kind, heard))
+            if isinstance(action, Delete) and action.now and not heard.metadata.finalizers:
+                self._hear(item, lambda: self._store.remove(kind, request.key, heard.metadata.resource_version))
+            else:
+                self._hear(item, lambda: self._store.put(kind, heard))
+
+    def _read(self, item: Item, request: Request) -> Generator[Request, bytes, None]:
+        """What a request may have changed, as the API server has it now. Its source may tell of it much later, and a
+        plan that goes by what was before would say that all is as it should be. Raises ApiError."""
+        kind = self._kinds.get(request.resource)
+        if kind is None:
+            return
+        try:
+            heard = self._store.decoder(kind)((yield _get(request)))
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            if (known := self._store.heard(kind, request.key)) is not None:
+                self._hear(item, lambda: self._store.remove(kind, request.key, known.metadata.resource_version))
+            return
+        self._hear(item, lambda: self._store.put(kind, heard))
 
     def _write(self, item: Item, kind: type[Any] | None, request: Request) -> Generator[Request, bytes, bytes]:
         """Make a request. A source may tell of what it changes before the answer comes: that is no news for the writer,
@@ -432,13 +475,14 @@ class Engine:
                     content_type=JSON_PATCH,
                     query={"fieldManager": f"{ownership.MANAGER}/{service.name}"},
                 )
-            case Delete(resource, key, uid, resource_version=resource_version):
+            case Delete(resource, key, uid, resource_version=resource_version, now=now):
                 preconditions = {"uid": uid} | ({"resourceVersion": resource_version} if resource_version else {})
                 options = {
                     "apiVersion": "v1",
                     "kind": "DeleteOptions",
                     "preconditions": preconditions,
                     "propagationPolicy": "Background",
+                    **({"gracePeriodSeconds": 0} if now else {}),
                 }
                 return build("delete", key, "DELETE", resource.path(key.namespace, key.name), body=_json(options))
 

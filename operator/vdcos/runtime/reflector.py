@@ -30,9 +30,6 @@ class Timing:
     """How long the API server is asked to keep a watch open; spread by a tenth, so that watches do not end together."""
     brief: float = 1.0
     """A watch that ends sooner is a failure, or a server that closes every watch would be asked without a pause."""
-    spell: float = 10.0
-    """After a longer silence of a source, ages of its objects begin anew: while we heard nothing, they may have
-    changed, or may not have been able to (an API server that was away takes no renewals of Leases either)."""
     first_pause: float = 0.2
     longest_pause: float = 10.0
     absent_pause: float = 30.0
@@ -99,6 +96,7 @@ class Reflector:
         self._changed = changed
         self._timing = timing
         self._heard = self._since = time.monotonic()
+        self._spell = kind.spell if issubclass(kind, Object) else Object.spell
         store.source(kind, lambda: self._heard, lambda: self._since)
         self._refused_since: float | None = None
         self._reason = ""
@@ -116,7 +114,7 @@ class Reflector:
     def _listened(self) -> None:
         """The API server has said something. After a long silence, what went on meanwhile is not known."""
         now = time.monotonic()
-        if now - self._heard > self._timing.spell:
+        if now - self._heard > self._spell:
             self._since = now
         self._heard = now
 

@@ -13,13 +13,13 @@ _Object = tuple[type[Any], Key]
 
 
 class Silences:
-    """``changed_at`` says when an object was last seen to change, in monotonic seconds, as all times here.
+    """``since`` says when the silence of an object began (``Store.silent_since``), in monotonic seconds, as all here.
 
     A change costs nothing: whether there was one is only asked when a silence would be over.
     """
 
-    def __init__(self, changed_at: Callable[[type[Any], Key], float | None]) -> None:
-        self._changed_at = changed_at
+    def __init__(self, since: Callable[[type[Any], Key], float | None]) -> None:
+        self._since = since
         self._wanted: dict[Item, dict[_Object, float]] = {}
         self._heap: list[tuple[float, int, Item, _Object, float]] = []
         self._order = itertools.count()
@@ -29,13 +29,13 @@ class Silences:
         the moment of the look, was seen by it, and what is not there cannot be silent."""
         before, wanted = self._wanted.pop(item, {}), {}
         for silence in silences:
-            changed = self._changed_at(silence.kind, silence.key)
-            if changed is None or changed + silence.seconds <= now:
+            began = self._since(silence.kind, silence.key)
+            if began is None or began + silence.seconds <= now:
                 continue
             watched = silence.kind, silence.key
             wanted[watched] = silence.seconds
             if before.get(watched) != silence.seconds:
-                self._push(changed + silence.seconds, item, watched, silence.seconds)
+                self._push(began + silence.seconds, item, watched, silence.seconds)
         if wanted:
             self._wanted[item] = wanted
 
@@ -50,12 +50,12 @@ class Silences:
             if self._wanted.get(item, {}).get(watched) != seconds:
                 heapq.heappop(self._heap)
                 continue
-            changed = self._changed_at(*watched)
-            if changed is None:
+            began = self._since(*watched)
+            if began is None:
                 del self._wanted[item][watched]
-            elif changed + seconds > due:
+            elif began + seconds > due:
                 heapq.heappop(self._heap)
-                self._push(changed + seconds, item, watched, seconds)
+                self._push(began + seconds, item, watched, seconds)
             else:
                 return due
         return None

@@ -180,6 +180,7 @@ class Store:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._changed: dict[type[Any], dict[Key, float]] = {kind: {} for kind in dated}
+        self._gone: dict[type[Any], dict[Key, float]] = {kind: {} for kind in self._changed}
         self._sources: dict[type[Any], tuple[Callable[[], float], Callable[[], float]]] = {}
         self._clock = clock
         self._indexed = {index: _Indexed(index) for index in indexes}
@@ -233,7 +234,12 @@ class Store:
             return
         shelf.change(key, None, shelf.assumed.get(key))
         self._parsed.pop((kind, key), None)
-        self._changed.get(kind, {}).pop(key, None)
+        if (times := self._changed.get(kind)) is not None:
+            times.pop(key, None)
+            gone_at = self._gone[kind]
+            gone_at[key] = self._clock()
+            if len(gone_at) > TOMBSTONES:
+                del gone_at[next(iter(gone_at))]
         self._tell(kind, known, None)
 
     def replace(self, kind: type[Any], listed: Iterable[Stored], resource_version: str) -> None:
@@ -314,8 +320,23 @@ class Store:
 
     def changed_at(self, kind: type[Any], key: Key) -> float | None:
         """As ``Snapshot.changed_at``. Raises KeyError for a kind that is not dated."""
-        changed, source = self._changed[kind].get(key), self._sources.get(kind)
-        return changed if changed is None or source is None else max(changed, source[1]())
+        return self._changed[kind].get(key)
+
+    def silent_since(self, kind: type[Any], key: Key) -> float | None:
+        """As ``Snapshot.silent_since``. Raises KeyError for a kind that is not dated."""
+        changed = self._changed[kind].get(key)
+        return changed if changed is None else max(changed, self.heard_since(kind))
+
+    def gone_since(self, kind: type[Any], key: Key) -> float | None:
+        """As ``Snapshot.gone_since``. Raises KeyError for a kind that is not dated."""
+        if key in self._changed[kind]:
+            return None
+        return max(self._gone[kind].get(key, -float("inf")), self.heard_since(kind))
+
+    def heard_since(self, kind: type[Any]) -> float:
+        """Since when a kind is heard without a long pause; the beginning of time for one that nobody tells of."""
+        source = self._sources.get(kind)
+        return -float("inf") if source is None else source[1]()
 
     def heard_at(self, kind: type[Any]) -> float:
         """As ``Snapshot.heard_at``; the beginning of time for a kind that nobody tells of."""
@@ -377,6 +398,14 @@ class View:
         if kind not in self._dated:
             raise UndeclaredRead(f"{self._service} asks when {kind.__name__} changed and does not declare it as dated")
         return self._store.changed_at(kind, key)
+
+    def silent_since(self, kind: type[Any], key: Key) -> float | None:
+        self.changed_at(kind, key)
+        return self._store.silent_since(kind, key)
+
+    def gone_since(self, kind: type[Any], key: Key) -> float | None:
+        self.changed_at(kind, key)
+        return self._store.gone_since(kind, key)
 
     def heard_at(self, kind: type[Any]) -> float:
         self._shelf(kind)

@@ -6,7 +6,7 @@ from typing import Any
 from vdcos.core.objects import Index, Object, Resource
 from vdcos.core.service import Service
 from vdcos.providers import networks
-from vdcos.services import datastore, network, virtualmachine
+from vdcos.services import datastore, hapolicy, host, hostfailure, network, virtualmachine
 
 
 def services(providers: networks.Providers) -> tuple[Service[Any, Any], ...]:
@@ -15,6 +15,9 @@ def services(providers: networks.Providers) -> tuple[Service[Any, Any], ...]:
         virtualmachine.VirtualMachineService(providers),
         network.NetworkService(providers),
         datastore.DatastoreService(),
+        host.HostService(),
+        hapolicy.HAPolicyService(),
+        hostfailure.HostFailureService(),
     )
 
 

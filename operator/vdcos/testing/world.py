@@ -13,23 +13,27 @@ import msgspec
 
 from vdcos import api
 from vdcos.core import conditions, kinds
-from vdcos.core.foreign import cdi, kubernetes, kubevirt, multus, nmstate, snapshots
+from vdcos.core.foreign import cdi, kubernetes, kubevirt, medik8s, multus, nmstate, snapshots
 from vdcos.core.objects import Index, Key, Meta, Object, Own, Resource, Total, Unreadable
 from vdcos.core.plan import Action, Answer, Apply, Create, Delete, Instant, Patch, Plan
 from vdcos.core.service import Service
 from vdcos.core.snapshot import Snapshot, UndeclaredRead
 from vdcos.runtime.requests import ApiError
+from vdcos.runtime.store import same
 from vdcos.testing import trees
 from vdcos.testing.apiserver import ApiServer, Held
 
 T = TypeVar("T")
 Tree = dict[str, Any]
 
-FOREIGN = (cdi, kubernetes, kubevirt, multus, nmstate, snapshots)
-OWN: Mapping[Resource, type[Any]] = {
-    kinds.VIRTUAL_MACHINE: api.VirtualMachine,
-    kinds.NETWORK: api.Network,
-    kinds.DATASTORE: api.Datastore,
+FOREIGN = (cdi, kubernetes, kubevirt, medik8s, multus, nmstate, snapshots)
+OWN: Mapping[type[Any], Resource] = {
+    api.VirtualMachine: kinds.VIRTUAL_MACHINE,
+    api.Network: kinds.NETWORK,
+    api.Datastore: kinds.DATASTORE,
+    api.Host: kinds.HOST,
+    api.HAPolicy: kinds.HA_POLICY,
+    api.HostFailure: kinds.HOST_FAILURE,
 }
 
 ROUNDS = 6
@@ -56,7 +60,7 @@ class World:
     def __init__(self, *manifests: Mapping[str, Any]) -> None:
         self._server = ApiServer()
         self._server.now = CREATED
-        self._kinds: dict[Resource, type[Any]] = {**{kind.resource: kind for kind in foreign(Object)}, **OWN}
+        self._kinds: dict[type[Any], Resource] = {**{kind: kind.resource for kind in foreign(Object)}, **OWN}
         self._missing: dict[type[Any], Unreadable] = {}
         self._counter = itertools.count(1)
         self.now = START
@@ -64,8 +68,10 @@ class World:
         """Every action that was carried out."""
         self.answers: dict[Key, dict[str, Answer]] = {}
         """What was answered to the asks of an object, by its key."""
-        self.changed: dict[tuple[Resource, Key], float] = {}
-        """When an object last changed, in monotonic seconds."""
+        self._changed: dict[tuple[type[Any], Key], tuple[Object | Own, float]] = {}
+        self.began = self.now.mono
+        self.gone: dict[tuple[type[Any], Key], float] = {}
+        """When an object was removed, in monotonic seconds."""
         self.silence: dict[type[Any], float] = {}
         """For how many seconds nothing was heard about a kind."""
         for manifest in manifests:
@@ -92,6 +98,7 @@ class World:
 
     def remove(self, kind: type[Any], key: Key) -> None:
         self._server.drop(self._resource_of(kind), key)
+        self.gone[kind, key] = self.now.mono
 
     def unavailable(self, kind: type[Any], why: str) -> None:
         self._missing[kind] = Unreadable(why)
@@ -154,7 +161,7 @@ class World:
         except ApiError as error:
             raise Conflict(error.message) from error
         if server.version > version:
-            self.changed[resource, key] = self.now.mono
+            self._note(resource, key)
 
     def _say(self, service: Service[Any, Any], key: Key, plan: Plan) -> None:
         if plan.status is None:
@@ -177,17 +184,24 @@ class World:
         live = self._server.get(resource, key)
         if live is None or live.tree != tree:
             live = self._server.place(resource, tree, manager)
-            self.changed[resource, key] = self.now.mono
+            self._note(resource, key)
         return live
 
+    def _note(self, resource: Resource, key: Key) -> None:
+        """An object has changed now, for whoever keeps something of it that has."""
+        for kind in (kind for kind, known in self._kinds.items() if known == resource):
+            held, before = self.held(kind, key), self._changed.get((kind, key))
+            if held is not None and (before is None or not same(before[0], held)):
+                self._changed[kind, key] = held, self.now.mono
+
     def _resource(self, tree: Mapping[str, Any]) -> Resource:
-        for resource in self._kinds:
+        for resource in self._kinds.values():
             if (resource.api_version, resource.kind) == (tree.get("apiVersion"), tree.get("kind")):
                 return resource
         raise LookupError(f"no kind for {tree.get('apiVersion')} {tree.get('kind')}")
 
     def _resource_of(self, kind: type[Any]) -> Resource:
-        return next(resource for resource, known in self._kinds.items() if known is kind)
+        return self._kinds[kind]
 
     # For View
 
@@ -196,7 +210,7 @@ class World:
         return None if held is None else decode(kind, held.raw)
 
     def changed_at(self, kind: type[Any], key: Key) -> float | None:
-        return self.changed.get((self._resource_of(kind), key)) if self.has(kind, key) else None
+        return self._changed[kind, key][1] if self.has(kind, key) else None
 
     def why(self, kind: type[Any]) -> Unreadable | None:
         return self._missing.get(kind)
@@ -265,6 +279,12 @@ class View:
         if kind not in self._dated:
             raise UndeclaredRead(f"{self._name} asks when {kind.__name__} changed and does not declare it as dated")
         return self._world.changed_at(kind, key)
+
+    def silent_since(self, kind: type[Any], key: Key) -> float | None:
+        return self.changed_at(kind, key)
+
+    def gone_since(self, kind: type[Any], key: Key) -> float | None:
+        return self._world.gone.get((kind, key), self._world.began) if self.changed_at(kind, key) is None else None
 
     def heard_at(self, kind: type[Any]) -> float:
         self._declared(kind)

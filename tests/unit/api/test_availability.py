@@ -37,7 +37,6 @@ def test_a_policy_needs_to_say_nothing() -> None:
     assert spec.detection.manifest() == {
         "leaseSeconds": 15,
         "probe": {"port": 10250, "intervalSeconds": 2, "timeoutSeconds": 1, "failures": 3},
-        "powerOffSeconds": 5,
         "heartbeatSeconds": 180,
         "witnesses": [],
         "agree": 1,
@@ -69,7 +68,8 @@ def test_a_host_and_a_failure_need_little() -> None:
     host = api.parse(api.Host, stored("Host"))
     assert (host.spec.bmc, host.spec.failover_only, host.spec.maintenance) == (None, False, False)
     failure = api.parse(api.HostFailure, stored("HostFailure", **FAILURE))
-    assert (failure.spec.confirmed_down, failure.spec.approved, failure.spec.provider_id) == (None, False, "")
+    assert (failure.spec.confirmed_down, failure.spec.approved) == (None, False)
+    assert (failure.spec.provider_id, failure.spec.renewed) == ("", "")
 
 
 def test_a_machine_leaves_it_to_the_policy() -> None:
@@ -153,6 +153,7 @@ def test_what_the_operator_writes_can_be_read() -> None:
             "hosts": {"count": 2, "names": ["host-1", "host-2"]},
             "connected": 1,
             "failed": 1,
+            "suspects": [{"host": "host-1", "verdict": "Suspect", "why": "it does not renew its Lease"}],
             "failoverCapacity": {"promised": amounts, "available": amounts, "missing": {}},
             "failurePlan": {"hosts": 2, "worstHost": "host-1", "restarts": 5, "stays": 1},
             "waiting": {"count": 1, "names": ["shop/web"]},
@@ -169,7 +170,19 @@ def test_what_the_operator_writes_can_be_read() -> None:
             "tainted": True,
             "released": True,
             "vms": {"total": 3, "running": 1, "starting": 0, "held": 1, "failed": 1, "notRestarted": stays},
-            "holds": [{"namespace": "shop", "name": "web", "uid": "u", "tier": 1}],
+            "backSince": at,
+            "machines": [
+                {
+                    "namespace": "shop",
+                    "name": "web",
+                    "uid": "u",
+                    "instance": "i",
+                    "tier": 1,
+                    "state": "Down",
+                    "since": at,
+                    "reason": "Deleted",
+                }
+            ],
             "timeline": [{"at": at, "what": "suspect"}],
         },
     }
@@ -274,6 +287,7 @@ RULES = [
     ("HostFailure", "spec.policy", "which failure this is"),
     ("HostFailure", "spec.machine", "which failure this is"),
     ("HostFailure", "spec.providerID", "which failure this is"),
+    ("HostFailure", "spec.renewed", "which failure this is"),
     ("HostFailure", "spec.evidence", "which failure this is"),
     ("HostFailure", "spec.confirmedDown.incarnation", "confirm the incarnation that failed"),
     ("VirtualMachine", "spec.availability.dependsOn", "a VM cannot wait for itself"),

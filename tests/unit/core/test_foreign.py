@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from vdcos.core import ownership
-from vdcos.core.foreign.kubernetes import Namespace, Node, PersistentVolumeClaim
+from vdcos.core.foreign.kubernetes import Heartbeat, Namespace, Node, PersistentVolumeClaim
 from vdcos.core.foreign.kubevirt import VirtualMachine, VirtualMachineInstance
 from vdcos.core.foreign.multus import NetworkAttachmentDefinition
 from vdcos.core.objects import Object
@@ -20,7 +20,7 @@ def decoded(kind: type[Any], **fields: Any) -> Any:
     return msgspec.json.decode(msgspec.json.encode({"metadata": meta, **fields}), type=kind)
 
 
-@pytest.mark.parametrize("kind", [VirtualMachine, VirtualMachineInstance, PersistentVolumeClaim, Node])
+@pytest.mark.parametrize("kind", [VirtualMachine, VirtualMachineInstance, PersistentVolumeClaim])
 def test_other_peoples_labels_and_annotations_are_not_kept(kind: type[Object]) -> None:
     meta = decoded(kind, metadata={"labels": OURS | THEIRS, "annotations": OURS | THEIRS}).metadata
     assert (meta.labels, meta.annotations) == (OURS, OURS)
@@ -30,6 +30,22 @@ def test_other_peoples_labels_and_annotations_are_not_kept(kind: type[Object]) -
 def test_where_plans_read_what_users_choose_all_are_kept(kind: type[Object]) -> None:
     meta = decoded(kind, metadata={"labels": THEIRS, "annotations": THEIRS}).metadata
     assert (meta.labels, meta.annotations) == (THEIRS, THEIRS)
+
+
+def test_of_a_node_all_labels_are_kept_that_people_choose() -> None:
+    chosen = {"stage": "production", "kubevirt.io/schedulable": "true", "kubernetes.io/hostname": "host-1"}
+    meta = decoded(Node, metadata={"labels": chosen | THEIRS, "annotations": chosen}).metadata
+    assert meta.labels == {**chosen, "pv.kubernetes.io/bind-completed": "yes"}
+    assert meta.annotations == {}
+
+
+def test_only_virt_handler_s_word_is_a_sign_of_life() -> None:
+    beat = {"kubevirt.io/heartbeat": "2026-01-01T00:00:00Z"}
+    for before in ({}, {"annotations": beat}):
+        known = before.get("annotations", {})
+        marked = {"annotations": {**known, "vdcos.dev/cordoned-by": "failure/a"}, "labels": THEIRS, "finalizers": ["x"]}
+        assert decoded(Heartbeat, metadata=marked) == decoded(Heartbeat, metadata=before)
+    assert decoded(Heartbeat, metadata={"annotations": beat}) != decoded(Heartbeat)
 
 
 def test_no_annotations_and_none_that_are_kept_differ() -> None:

@@ -64,12 +64,13 @@ def test_watches_and_writes_become_verbs() -> None:
     assert found["example.org", "switches/ports"] == ["patch"]
 
 
-def test_the_lease_is_in_the_own_namespace_only() -> None:
+def test_its_lease_and_the_secrets_of_power_switches_are_in_the_own_namespace_only() -> None:
     manifests = rbac.operator([declared()])
     role = next(manifest for manifest in manifests if manifest["kind"] == "Role")
     assert role["metadata"]["namespace"] == rbac.NAMESPACE
     assert role["rules"] == [
-        {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create", "update"]}
+        {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]},
+        {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create", "update"]},
     ]
 
 
@@ -106,15 +107,15 @@ def test_hosts_and_their_failures_are_not_for_all_to_see() -> None:
         for manifest in rbac.users()
         if manifest["kind"] == "ClusterRole"
     }
-    assert seen["vdcos:infrastructure-view"] == {"networks", "datastores"}
-    assert seen["vdcos:hosts-view"] == {"hosts", "hapolicies", "hostfailures"}
+    infrastructure = {"networks", "datastores", "hosts", "hapolicies", "hostfailures"}
+    assert seen["vdcos:infrastructure-view"] == infrastructure
 
 
 def test_every_policy_is_bound() -> None:
     manifests = rbac.policies()
     policies = {manifest["metadata"]["name"] for manifest in manifests[::2]}
     assert {manifest["spec"]["policyName"] for manifest in manifests[1::2]} == policies
-    assert len(policies) == 4
+    assert len(policies) == 6
 
 
 def test_devices_cannot_be_handed_out_through_a_subresource() -> None:

@@ -390,3 +390,30 @@ def test_without_what_it_needs_medik8s_is_passed_over(found: Any, held: Any, why
     step = look(config=fencing(medik8s, "redfish"), signs=signs)
     assert step.progress.asked == (OFF_1,)
     assert why in step.why
+
+
+def test_no_power_is_cut_by_who_hears_nothing() -> None:
+    deaf = replace(QUIET, known_until=NOW - 10)
+    first = look(signs=deaf)
+    assert (first.progress.asked, first.asks, first.after) == ((), (), 1.0)
+    assert "nothing is heard of hosts" in first.why.lower()
+    again = {OFF_1: bad(NOW - 40), "power/redfish/1/1": ok(NOW - 39, power="On")}
+    later = look([OFF_1], again, signs=deaf)
+    assert later.progress.asked == (OFF_1,)
+    assert [ask.id for ask in later.asks] == [OFF_1, "power/redfish/1/1"], "its answers are kept"
+    assert look([OFF_1], again).progress.asked == (OFF_2,), "once it hears, it goes on"
+
+
+def test_a_word_that_comes_too_early_counts_as_soon_as_it_may() -> None:
+    early = replace(QUIET, last_sign=NOW - 2, confirmed=Confirmation("boot-a", "Ada", "unplugged"))
+    step = look(signs=early, switches=None)
+    assert step.receipt is None
+    assert step.after == 10.0, "nothing else may happen that makes anybody look again"
+    known = replace(QUIET, confirmed=early.confirmed)
+    assert look(signs=known, switches=None).receipt is not None
+
+
+def test_a_watchdog_is_looked_for_when_it_is_due() -> None:
+    config = fencing({"provider": "watchdog", "afterSeconds": 90})
+    assert look(switches=None, config=config).after == 30.0
+    assert look(signs=replace(QUIET, last_sign=NOW - 90), switches=None, config=config).receipt is not None

@@ -30,6 +30,13 @@ class Box(Object, frozen=True, kw_only=True):
     ready: bool = False
 
 
+class Lid(Object, frozen=True, kw_only=True):
+    """Some of what others write into a Box."""
+
+    resource: ClassVar[Resource] = Box.resource
+    partial: ClassVar[bool] = True
+
+
 class Undeclared(Object, frozen=True, kw_only=True):
     resource: ClassVar[Resource] = Resource("test.dev", "v1", "others", "Other", namespaced=False)
 
@@ -698,3 +705,187 @@ def test_nobody_waits_for_who_is_gone(bench: Bench) -> None:
     bench.store.remove(api.Datastore, KEY, "999")
     bench.look()
     assert bench.engine.next_silence() is None
+
+
+def test_answers_are_entered_where_objects_are_held_as_they_are_written() -> None:
+    bench = Bench()
+    store = bench.store = Store([api.Datastore, Box, Lid], [BOXES])
+    bench.engine = Engine([bench.toy], store, bench.queue, bench.watcher, lambda: Instant(bench.now, bench.now))
+    bench.hear()
+    bench.look()
+    assert store.heard(Box, KEY) is not None
+    assert store.heard(Lid, KEY) is None
+
+
+# What no time is left for, and objects that nobody has declared
+
+
+def test_what_is_deleted_now_gets_no_time_to_end_and_is_gone_at_once(bench: Bench) -> None:
+    bench.look()
+    bench.hear()
+    uid = bench.server.objects["boxes/fast"]["metadata"]["uid"]
+    bench.toy.override = lambda cr, box: Plan(
+        (Delete(Box.resource, KEY, uid, "its host is down", now=True),) if box else ()
+    )
+    bench.server.requests.clear()
+    held = json.dumps(bench.server.objects["boxes/fast"]).encode()
+    conversation = bench.engine.reconcile(ITEM)
+    request = next(conversation)
+    options = json.loads(request.body or b"")
+    assert (options["gracePeriodSeconds"], options["preconditions"]) == (0, {"uid": uid})
+    with pytest.raises(StopIteration):
+        conversation.send(held)
+    assert bench.store.heard(Box, KEY) is None, "the API server answers with the pod as it was"
+
+
+def test_what_is_deleted_in_its_time_is_there_until_it_is_heard_to_be_gone(bench: Bench) -> None:
+    bench.look()
+    bench.hear()
+    box = bench.server.objects["boxes/fast"]
+    delete = Delete(Box.resource, KEY, box["metadata"]["uid"], "not wanted")
+    bench.toy.override = lambda cr, seen: Plan((delete,)) if seen and not seen.metadata.deletion_timestamp else Plan()
+    conversation = bench.engine.reconcile(ITEM)
+    assert "gracePeriodSeconds" not in json.loads(next(conversation).body or b"")
+    going = bench.server.stamp({**box, "metadata": {**box["metadata"], "deletionTimestamp": "2026-01-01T00:00:00Z"}})
+    with pytest.raises(StopIteration):
+        conversation.send(json.dumps(going).encode())
+    assert bench.store.heard(Box, KEY) is not None
+
+
+def test_what_is_deleted_now_and_has_a_finalizer_stays_until_that_goes(bench: Bench) -> None:
+    bench.look()
+    bench.hear()
+    box = bench.server.objects["boxes/fast"]
+    delete = Delete(Box.resource, KEY, box["metadata"]["uid"], "its host is down", now=True)
+    bench.toy.override = lambda cr, seen: Plan((delete,)) if seen and not seen.metadata.deletion_timestamp else Plan()
+    conversation = bench.engine.reconcile(ITEM)
+    next(conversation)
+    meta = {**box["metadata"], "deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["example.org/x"]}
+    with pytest.raises(StopIteration):
+        conversation.send(json.dumps(bench.server.stamp({**box, "metadata": meta})).encode())
+    assert bench.store.heard(Box, KEY) is not None
+
+
+@dataclass
+class FoundingToy(Toy):
+    """Makes a Datastore for each Box that has none."""
+
+    writes: tuple[Write, ...] = (Write(Box.resource, ("create",)), Write(kinds.DATASTORE, ("create", "patch")))
+    fails: bool = False
+
+    def found(self, key: Key, seen: Box | None) -> Sequence[Action]:
+        if self.fails:
+            raise RuntimeError("a bug")
+        if seen is None:
+            return ()
+        manifest = {
+            "apiVersion": kinds.DATASTORE.api_version,
+            "kind": "Datastore",
+            "metadata": {"name": key.name},
+            "spec": {"storageClassName": "ceph"},
+        }
+        return (Create(kinds.DATASTORE, manifest, "there is a box"),)
+
+
+@pytest.fixture
+def founding() -> Bench:
+    """A Box, and nobody has declared a Datastore for it."""
+    made = Bench(FoundingToy())
+    made.store.remove(api.Datastore, KEY, "999")
+    made.server.objects.clear()
+    made.server.version = 1_000
+    made.store.put(Box, Box(metadata=Meta(name="fast", resource_version="150")))
+    return made
+
+
+def test_an_object_that_is_needed_is_made_and_looked_at_when_it_is_heard_of(founding: Bench) -> None:
+    assert founding.look() == Outcome("conflict")
+    assert founding.verbs == ["create"]
+    assert founding.watcher.log == ["acted Create"]
+    founding.hear()
+    assert founding.look() == Outcome("done", 30.0)
+    assert founding.verbs == ["status"]
+
+
+def test_one_that_is_not_needed_is_not_made(founding: Bench) -> None:
+    founding.store.remove(Box, KEY, "999")
+    assert founding.look() == Outcome("gone")
+    assert founding.verbs == []
+
+
+def test_one_that_somebody_declared_meanwhile_is_that_one(founding: Bench) -> None:
+    declared = {
+        "apiVersion": kinds.DATASTORE.api_version,
+        "kind": "Datastore",
+        "metadata": {"name": "fast", "generation": 1},
+        "spec": {"storageClassName": "theirs"},
+    }
+    founding.server.objects["datastores/fast"] = founding.server.stamp(declared)
+    assert founding.look() == Outcome("conflict")
+    assert founding.verbs == ["create", "get"]
+    assert founding.server.objects["datastores/fast"]["spec"] == {"storageClassName": "theirs"}
+
+
+def test_one_that_cannot_be_made_is_tried_again(founding: Bench) -> None:
+    founding.server.fail["create"] = [ApiError(503, "ServiceUnavailable", "busy"), ApiError(422, "Invalid", "no")]
+    assert founding.look() == Outcome("backoff")
+    assert founding.look() == Outcome("refused", REFUSAL_STANDS)
+    assert founding.server.objects == {}
+
+
+def test_a_bug_in_making_one_stops_nobody_else(founding: Bench) -> None:
+    assert isinstance(founding.toy, FoundingToy)
+    founding.toy.fails = True
+    assert founding.look() == Outcome("bug")
+    assert founding.watcher.log == ["bug RuntimeError"]
+
+
+def test_a_service_that_makes_none_of_its_own_kind_makes_none(bench: Bench) -> None:
+    bench.store.remove(api.Datastore, KEY, "999")
+    assert bench.look() == Outcome("gone")
+    assert bench.verbs == []
+
+
+LOST = ApiError(0, "Timeout", "no answer in time")
+
+
+def lose_the_answer(bench: Bench, weight: int) -> None:
+    """The Box is to weigh so much; it does, and nobody is told."""
+    bench.look()
+    bench.toy.override = lambda cr, box: (
+        Plan((Apply(Box.resource, box_manifest(weight), "weigh"),))
+        if box is not None and box.weight != weight
+        else Plan(status={})
+    )
+    conversation = bench.engine.reconcile(ITEM)
+    bench.server.answer(next(conversation))
+    with contextlib.suppress(StopIteration):
+        conversation.throw(LOST)
+    assert bench.verbs[-1] == "apply"
+
+
+def test_whose_change_may_have_happened_reads_before_he_plans_again(bench: Bench) -> None:
+    lose_the_answer(bench, 9)
+    bench.toy.override = lambda cr, box: Plan(status={"disks": box.weight if box is not None else 0})
+    bench.look()
+    assert bench.verbs == ["get", "status"]
+    assert bench.status["disks"] == 9, "and not what was heard before"
+    bench.look()
+    assert bench.verbs == [], "once"
+
+
+def test_what_cannot_be_read_is_read_again(bench: Bench) -> None:
+    lose_the_answer(bench, 9)
+    bench.server.fail["get"] = [ApiError(503, "ServiceUnavailable", "later")]
+    assert bench.look().result == "backoff"
+    assert bench.verbs == ["get"]
+    bench.look()
+    assert bench.verbs == ["get"]
+
+
+def test_what_is_gone_meanwhile_is_not_there(bench: Bench) -> None:
+    lose_the_answer(bench, 9)
+    del bench.server.objects["boxes/fast"]
+    bench.toy.override = lambda cr, box: Plan(status={"disks": 0 if box is None else 1})
+    bench.look()
+    assert bench.status["disks"] == 0

@@ -113,14 +113,17 @@ async def test_lists_then_follows(tmp_path: Path, api: FakeApi) -> None:
 
 
 @pytest.mark.parametrize(("spell", "anew"), [(0.0, True), (60.0, False)], ids=["long", "short"])
-async def test_after_a_long_pause_all_ages_begin_anew(tmp_path: Path, api: FakeApi, spell: float, anew: bool) -> None:
+async def test_after_a_long_pause_all_silences_begin_anew(
+    tmp_path: Path, api: FakeApi, monkeypatch: pytest.MonkeyPatch, spell: float, anew: bool
+) -> None:
+    monkeypatch.setattr(Box, "spell", spell)
     await api.put(BOXES, "old", "ns", size=1)
-    async with running(tmp_path, api, dataclasses.replace(QUICK, spell=spell)) as world:
+    async with running(tmp_path, api) as world:
         await until(lambda: world.size("old") == 1)
-        before = world.store.changed_at(Box, Key("ns", "old"))
+        before = world.store.silent_since(Box, Key("ns", "old"))
         await world.put("new", 2)
         await until(lambda: world.size("new") == 2)
-        after = world.store.changed_at(Box, Key("ns", "old"))
+        after = world.store.silent_since(Box, Key("ns", "old"))
         assert before is not None
         assert after is not None
         assert (after > before) is anew

@@ -179,7 +179,7 @@ async def test_it_wakes_when_a_silence_is_over() -> None:
                 w.engine.silent_at = None
                 w.queue.add(box("a"), due)
 
-        w.engine.listen, w.engine.silent_at = over, due  # type: ignore[method-assign]
+        w.engine.listen, w.engine.silent_at = over, due
         w.shell.wake()
         await asyncio.sleep(4.9)
         assert w.engine.looks == []

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from vdcos.core.foreign.kubernetes import NodeLease
+from vdcos.core.foreign.kubernetes import Lease
 from vdcos.core.objects import Key
 from vdcos.core.plan import Silence
 from vdcos.runtime.queue import Item
@@ -25,7 +25,7 @@ def silences(changed: dict[Key, float]) -> Silences:
 
 
 def of(*keys: Key, seconds: float = 15.0) -> Iterable[Silence]:
-    return [Silence(NodeLease, key, seconds) for key in keys]
+    return [Silence(Lease, key, seconds) for key in keys]
 
 
 def test_it_is_over_when_nothing_has_changed_for_so_long(silences: Silences) -> None:

@@ -248,10 +248,29 @@ def test_a_source_tells_when_it_was_last_told_anything() -> None:
     assert reader.heard_at(Box) == 42.0
 
 
-def test_ages_begin_anew_after_a_pause_of_the_source() -> None:
+def test_a_silence_begins_no_earlier_than_its_source_was_heard() -> None:
     store, key = Store([Box], [], [Box], Clock()), Key("ns", "a")
     store.put(Box, box("a", 5, "top"))
+    seen = view(store, Watch(Box, lambda box, world: [], dated=True))
+    assert seen.silent_since(Box, key) == 100.0, "nobody tells of it"
     store.source(Box, lambda: 160.0, lambda: 90.0)
-    assert store.changed_at(Box, key) == 100.0
+    assert seen.silent_since(Box, key) == 100.0
     store.source(Box, lambda: 160.0, lambda: 150.0)
-    assert store.changed_at(Box, key) == 150.0
+    assert seen.silent_since(Box, key) == 150.0
+    assert seen.changed_at(Box, key) == 100.0
+
+
+def test_it_notes_since_when_an_object_is_gone() -> None:
+    clock = Clock()
+    store, key = Store([Box], [], [Box], clock), Key("ns", "a")
+    store.source(Box, lambda: clock.now, lambda: 90.0)
+    seen = view(store, Watch(Box, lambda box, world: [], dated=True))
+    assert seen.gone_since(Box, key) == 90.0, "it was never there while it could have been heard"
+    store.put(Box, box("a", 5, "top"))
+    assert seen.gone_since(Box, key) is None
+    clock.now = 110.0
+    store.remove(Box, key, "6")
+    clock.now = 120.0
+    assert seen.gone_since(Box, key) == 110.0
+    store.source(Box, lambda: clock.now, lambda: 115.0)
+    assert seen.gone_since(Box, key) == 115.0, "in a long pause it may have been there again"

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 import msgspec
 
-from vdcos.core.objects import MARKS, Object, Resource
+from vdcos.core.objects import MARKS, Meta, Object, Resource
 
 
 class Namespace(Object, frozen=True):
@@ -123,9 +123,14 @@ class Node(Object, frozen=True):
     """A host. Its kubelet writes it every few minutes, virt-handler about once a minute."""
 
     resource: ClassVar[Resource] = Resource("", "v1", "nodes", "Node", namespaced=False)
-    marks: ClassVar[tuple[str, ...]] = (*MARKS, "kubevirt.io/schedulable", "kubernetes.io/", "topology.", "node-role.")
     spec: NodeSpec = NodeSpec()
     status: NodeStatus = NodeStatus()
+
+    def __post_init__(self) -> None:
+        """Policies select hosts by labels that people choose; hundreds that KubeVirt says of the CPU are not kept."""
+        labels = {k: v for k, v in (self.metadata.labels or {}).items() if ".node.kubevirt.io/" not in k}
+        ours = msgspec.structs.replace(self.metadata.only(self.marks), labels=labels)
+        msgspec.structs.force_setattr(self, "metadata", ours)
 
     @property
     def offers(self) -> frozenset[str]:
@@ -144,15 +149,38 @@ class Node(Object, frozen=True):
         return by_type.get("InternalIP") or by_type.get("Hostname") or ""
 
 
+HEARTBEAT = "kubevirt.io/heartbeat"
+"""Annotation of a Node that virt-handler renews about once a minute."""
+
+
+class Heartbeat(Object, frozen=True):
+    """A Node as far as virt-handler shows on it that it lives; by itself, so that it is known when that changed."""
+
+    resource: ClassVar[Resource] = Node.resource
+    partial: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        """Whatever else somebody writes to the Node (we cordon it) is no sign of life."""
+        meta, beat = self.metadata, self.metadata.annotation(HEARTBEAT)
+        alone = Meta(
+            name=meta.name, uid=meta.uid, resource_version=meta.resource_version, annotations={HEARTBEAT: beat}
+        )
+        msgspec.structs.force_setattr(self, "metadata", alone)
+
+
 class LeaseSpec(msgspec.Struct, frozen=True, rename="camel"):
     renew_time: str = ""
 
 
-class NodeLease(Object, frozen=True):
-    """What a kubelet renews as long as it lives and reaches the API server, every 10 s unless configured otherwise."""
+class Lease(Object, frozen=True):
+    """What a kubelet renews as long as it lives and reaches the API server, every 10 s unless configured otherwise.
+
+    All Leases, not only those of nodes: Kubernetes' own controllers renew theirs every two seconds, so that a source
+    of Leases that works is never silent for long, even when all nodes are.
+    """
 
     resource: ClassVar[Resource] = Resource("coordination.k8s.io", "v1", "leases", "Lease")
-    field_selector: ClassVar[str] = "metadata.namespace=kube-node-lease"
+    spell: ClassVar[float] = 10.0
     spec: LeaseSpec = LeaseSpec()
 
 

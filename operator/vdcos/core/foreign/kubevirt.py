@@ -266,3 +266,21 @@ class Preference(Object, frozen=True):
         _INSTANCETYPES, "v1beta1", "virtualmachinepreferences", "VirtualMachinePreference"
     )
     spec: Imposed = Imposed()
+
+
+class MigrationSpec(msgspec.Struct, frozen=True, rename="camel"):
+    vmi_name: str = ""
+
+
+class MigrationStatus(msgspec.Struct, frozen=True, rename="camel"):
+    phase: str = ""
+
+
+class Migration(Object, frozen=True):
+    """A live migration. While one is under way, KubeVirt makes no other pod for its instance."""
+
+    resource: ClassVar[Resource] = Resource(
+        "kubevirt.io", "v1", "virtualmachineinstancemigrations", "VirtualMachineInstanceMigration"
+    )
+    spec: MigrationSpec = MigrationSpec()
+    status: MigrationStatus = MigrationStatus()

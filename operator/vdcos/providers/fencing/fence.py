@@ -16,6 +16,10 @@ SPACING = 0.5
 REQUEST_SECONDS: Mapping[str, float] = {"redfish": 10.0, "ipmi": 10.0}
 """Deadline of one request. Other providers' may take all of an attempt: a fence agent waits until the host is off."""
 READING_SECONDS = 5.0
+DARK_SECONDS = 10.0
+"""Nobody's power is cut when nothing was heard of hosts for so long: it may have booted meanwhile, and run VMs."""
+DARK_PAUSE = 1.0
+DARK = "nothing is heard of hosts, so no power is cut for now"
 LONGEST_READING = 30.0
 MEDIK8S = "medik8s"
 NOT_SWITCHES = (MEDIK8S, "cloud", "watchdog", "manual", "node")
@@ -156,6 +160,25 @@ def fence(
     host: Host, signs: Signs, fencing: Fencing, progress: Progress, answers: Mapping[str, Answer], now: Instant
 ) -> Step:
     """One look at a host that is to be fenced. ``progress`` is what is stored of earlier looks."""
+    step = _fence(host, signs, fencing, progress, answers, now)
+    waits = _waits(host, signs, fencing) if step.receipt is None else None
+    if waits is None or (step.after is not None and step.after <= waits):
+        return step
+    return replace(step, after=waits)
+
+
+def _waits(host: Host, signs: Signs, fencing: Fencing) -> float | None:
+    """In how many seconds a proof that is only waiting for the host's silence is due; None without one."""
+    due = [float(each.after_seconds) for each in fencing.providers if each.after_seconds is not None]
+    if isinstance(_confirmed(host, signs), Receipt) or isinstance(_deleted(host, signs), Receipt):
+        due.append(float(fencing.quiet_seconds))
+    left = [min(seconds, max(seconds - signs.quiet, DARK_PAUSE)) for seconds in due]
+    return min(left, default=None)
+
+
+def _fence(
+    host: Host, signs: Signs, fencing: Fencing, progress: Progress, answers: Mapping[str, Answer], now: Instant
+) -> Step:
     providers = fencing.providers or _declared(host.bmc)
     missing = []
     for proof in (_rebooted(host, signs), _confirmed(host, signs), *_passive(host, signs, providers)):
@@ -177,7 +200,10 @@ def fence(
     def told(first: str, tried: Iterable[Tried]) -> str:
         return _sentences(first, *(f"{name} failed: {why}" for name, why in tried), *missing, by_hand)
 
+    in_the_dark = now.mono - signs.known_until >= DARK_SECONDS
     current = _current(active, progress.asked)
+    if current is None and in_the_dark:
+        return Step(None, progress, why=told(DARK, progress.tried), after=DARK_PAUSE)
     if current is None:
         return _begin(_Attempt(host, signs, fencing, active[0], now.mono, answers), progress, told)
     attempt = _Attempt(host, signs, fencing, current, now.mono, answers, _number(progress.asked, current.provider))
@@ -196,6 +222,8 @@ def fence(
             why = told("No provider could prove that the host is down", tried.tried)
             return Step(None, tried, outcome.asks, why=why, after=wait)
         attempt = replace(attempt, provider=active[place % len(active)])
+    if in_the_dark:
+        return Step(None, tried, outcome.asks, why=told(DARK, tried.tried), after=DARK_PAUSE)
     return _begin(attempt, tried, told)
 
 

@@ -57,7 +57,7 @@ class Verdict(NamedTuple):
     why: str
 
 
-PROBE, POWER, READY, HEARTBEAT = "probe", "power", "node", "heartbeat"
+PROBE, POWER, READY, HEARTBEAT = "probe", "bmc", "node", "heartbeat"
 """The built-in witnesses: kubelet's port, the BMC, the Node's condition Ready, and virt-handler."""
 
 

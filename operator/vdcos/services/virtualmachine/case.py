@@ -110,6 +110,7 @@ class Case:
             instance=self.instance,
             final=final if isinstance(final, VirtualMachineInstance) else None,
             held_off=self.forbidden if self.held_off else "",
+            turn=self.waits_for_turn,
             waits_for=self.unresolved or ("the name is taken" if self.taken else ""),
             before=self.stored(power.SYNCED)[1],
             unplaced=pods.unplaced(self.instance),
@@ -201,7 +202,7 @@ class Case:
 
     @cached_property
     def run_strategy(self) -> kubevirt_vm.RunStrategy:
-        if self.held_off:
+        if self.held_off or self.waits_for_turn:
             return "Halted"
         child = self.child if self.mine else None
         return power.run_strategy(self.cr.spec, self._strategy, child, self.seen.instance, self._is_changing)
@@ -227,6 +228,16 @@ class Case:
     def held_off(self) -> bool:
         """A VM that is off stays off while it may not use what it refers to. One that runs is never stopped for it."""
         return self.mine and self._strategy == "Halted" and bool(self.forbidden)
+
+    @cached_property
+    def waits_for_turn(self) -> str:
+        """The failure of its host for whose order of restart the VM waits, or "". What runs elsewhere is never stopped
+        for it: an instance that did not die with the host is another one."""
+        hold, instance = self.seen.hold, self.seen.instance
+        if hold is None or not self.mine:
+            return ""
+        died = not isinstance(instance, VirtualMachineInstance) or instance.metadata.uid == hold.instance
+        return hold.failure if died else ""
 
     @cached_property
     def wanted(self) -> Mapping[str, Any] | overrides.Conflict:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from vdcos import api
-from vdcos.core import disks
+from vdcos.core import disks, failures
 from vdcos.core.foreign import kubevirt
 from vdcos.core.foreign.cdi import Cdi, DataVolume
 from vdcos.core.foreign.kubernetes import FailedMount, Namespace, PersistentVolumeClaim, StorageClass
@@ -44,6 +44,16 @@ class SeenNic:
 
 
 @dataclass(frozen=True, slots=True)
+class Hold:
+    """The VM died with its host, and waits for its turn."""
+
+    failure: str
+    """The HostFailure that holds it."""
+    instance: str
+    """The uid of the instance that died."""
+
+
+@dataclass(frozen=True, slots=True)
 class Seen:
     """The world around one VirtualMachine."""
 
@@ -67,6 +77,7 @@ class Seen:
     preference: Imposing | Maybe
     failed_mounts: tuple[FailedMount, ...]
     """What kubelets say about the volumes of the instance's pods."""
+    hold: Hold | None = None
 
 
 INSTANCETYPES: Mapping[str, type[Any]] = {
@@ -108,6 +119,7 @@ def observe(key: Key, world: Snapshot) -> Seen:
         nics={nic.name: _nic(key, nic, world) for nic in spec.nics} if spec else {},
         instancetype=_named(world, key, spec.instancetype) if spec else None,
         preference=_named(world, key, spec.preference) if spec else None,
+        hold=_hold(cr, world) if isinstance(cr, api.VirtualMachine) else None,
         failed_mounts=tuple(event for pod in sorted(pods) for event in world.by(MOUNTS_OF, f"{key.namespace}/{pod}")),
     )
 
@@ -122,6 +134,16 @@ def _running(child: kubevirt.VirtualMachine | Maybe, instance: VirtualMachineIns
         return {}
     decoded: Mapping[str, Any] = msgspec.json.decode(instance.spec)
     return decoded
+
+
+def _hold(cr: api.VirtualMachine, world: Snapshot) -> Hold | None:
+    for key in world.keys(failures.HELD, cr.metadata.uid):
+        failure = world.get(api.HostFailure, key)
+        if isinstance(failure, api.HostFailure):
+            for machine in failure.status.machines:
+                if machine.uid == cr.metadata.uid and machine.state == "Held":
+                    return Hold(key.name, machine.instance)
+    return None
 
 
 def _disk(key: Key, disk: api.virtualmachine.Disk, world: Snapshot) -> SeenDisk:

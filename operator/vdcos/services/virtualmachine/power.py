@@ -89,6 +89,8 @@ class Facts:
     """The last instance, when it has stopped and is still there."""
     held_off: str
     """What the VM may not use, so that it is not powered on, or ""."""
+    turn: str
+    """The HostFailure for whose order of restart it waits, or ""."""
     waits_for: str
     """What the creation of the child waits for, or ""."""
     before: str
@@ -197,6 +199,16 @@ def _held_off(facts: Facts) -> Outcome | None:
     return Outcome("PoweredOff", conditions.false(SYNCED, "NotAllowed", message))
 
 
+def _waits_for_turn(facts: Facts) -> Outcome | None:
+    if not facts.turn or not facts.on:
+        return None
+    message = (
+        "the VM's host has failed, and VMs that restart before it are not up yet; it is powered on when it is its turn "
+        f"(kubectl describe hostfailure {facts.turn})"
+    )
+    return Outcome("PoweredOff", conditions.false(SYNCED, "HeldForRestart", message))
+
+
 def _stays_off(facts: Facts) -> Outcome | None:
     if not facts.stays_off:
         return None
@@ -292,6 +304,7 @@ def _starting(facts: Facts) -> Outcome:
 RULES: tuple[Rule, ...] = (
     _unreadable,
     _not_created,
+    _waits_for_turn,
     _stopping,
     _off,
     _held_off,

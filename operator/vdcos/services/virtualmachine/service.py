@@ -6,14 +6,14 @@ from typing import Any
 import msgspec
 
 from vdcos import api
-from vdcos.core import disks, kinds
+from vdcos.core import disks, failures, kinds
 from vdcos.core.foreign import kubevirt
 from vdcos.core.foreign.cdi import Cdi, DataVolume
 from vdcos.core.foreign.kubernetes import FailedMount, Namespace, PersistentVolumeClaim, StorageClass
 from vdcos.core.foreign.kubevirt import KubeVirt, VirtualMachineInstance
 from vdcos.core.foreign.multus import NetworkAttachmentDefinition
 from vdcos.core.foreign.snapshots import VolumeSnapshot
-from vdcos.core.objects import Index, Key, Meta
+from vdcos.core.objects import Index, Key, Meta, Own
 from vdcos.core.plan import Instant, Plan
 from vdcos.core.service import Watch, Write
 from vdcos.core.snapshot import Snapshot
@@ -66,6 +66,16 @@ def _namespace(held: Any, world: Snapshot) -> Iterable[Key]:
 
 def _everyone(_: Any, world: Snapshot) -> Iterable[Key]:
     return [own.metadata.key for own in world.all(api.VirtualMachine)]
+
+
+def _held(own: Own, _: Snapshot) -> Iterable[Key]:
+    """The VMs that a failure holds, or has held."""
+    return [Key(each.namespace, each.name) for each in failures.slim(own.raw).status.machines]
+
+
+def _holds(own: Own) -> Any:
+    failure = failures.slim(own.raw)
+    return failure.open and frozenset(each for each in failure.status.machines if each.state == "Held")
 
 
 def _declared(held: Any) -> tuple[Any, ...]:
@@ -141,6 +151,7 @@ class VirtualMachineService:
         ),
         Watch(Namespace, _namespace, lambda held: (_exists(held), held.metadata.labels, held.metadata.annotations)),
         Watch(StorageClass, _storage_class, lambda held: (_exists(held), held.allow_volume_expansion)),
+        Watch(api.HostFailure, _held, _holds),
         Watch(FailedMount, _pod, lambda event: event.message),
         *(Watch(kind, _dependents(name), _version) for name, kind in observe.INSTANCETYPES.items()),
         Watch(KubeVirt, _everyone, lambda held: (held.spec, held.status.observed_kube_virt_version)),
@@ -154,6 +165,7 @@ class VirtualMachineService:
         observe.PODS_OF,
         disks.CREATED,
         disks.GROWN,
+        failures.HELD,
     )
     writes: tuple[Write, ...] = (
         Write(kubevirt.VirtualMachine.resource, ("create", "patch")),

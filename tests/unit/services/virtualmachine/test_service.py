@@ -44,6 +44,7 @@ def meta(name: str, namespace: str = "", **fields: Any) -> Meta:
     return Meta(name=name, namespace=namespace, **fields)
 
 
+FAILURE = b'{"spec":{"host":"host-1"},"status":{"machines":[{"namespace":"shop","name":"web","state":"Held"}]}}'
 DATA = disks.key("shop", "web", "data")
 DISK_LABELS = disks.labels("web", "data", "gold")
 WAKES: list[tuple[str, type[Any], Any, set[Key]]] = [
@@ -92,6 +93,7 @@ WAKES: list[tuple[str, type[Any], Any, set[Key]]] = [
     ("a preference of the namespace", kubevirt.Preference, kubevirt.Preference(metadata=meta("small", "shop")), set()),
     ("KubeVirt's configuration", KubeVirt, KubeVirt(metadata=meta("kubevirt", "kubevirt")), BOTH),
     ("CDI's version", Cdi, Cdi(metadata=meta("cdi")), BOTH),
+    ("a failure of its host", api.HostFailure, Own(metadata=meta("host-1-a"), raw=FAILURE), WEB),
     ("a storage class that nobody waits for", StorageClass, StorageClass(metadata=meta("block")), set()),
 ]
 

@@ -1,0 +1,112 @@
+"""HostFailures, as several vServices see them: which are open, whose VMs they are about, which of these are held."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from vdcos import api
+from vdcos.core.objects import Index, Own
+
+
+class _Spec(msgspec.Struct, frozen=True):
+    host: str = ""
+    policy: str = ""
+
+
+class _Machine(msgspec.Struct, frozen=True):
+    namespace: str = ""
+    name: str = ""
+    uid: str = ""
+    state: str = ""
+
+
+class _Condition(msgspec.Struct, frozen=True):
+    type: str = ""
+    reason: str = ""
+
+
+class _Status(msgspec.Struct, frozen=True):
+    phase: str = ""
+    conditions: tuple[_Condition, ...] = ()
+    machines: tuple[_Machine, ...] = ()
+
+
+class Slim(msgspec.Struct, frozen=True):
+    """As much of a HostFailure as says what it is about."""
+
+    spec: _Spec = _Spec()
+    status: _Status = _Status()
+
+    @property
+    def open(self) -> bool:
+        return self.status.phase != "Completed"
+
+    @property
+    def waits_for(self) -> str:
+        """The reason why it is not over, in one word."""
+        return next((known.reason for known in self.status.conditions if known.type == "Ready"), "")
+
+
+class _Suspect(msgspec.Struct, frozen=True):
+    host: str = ""
+    verdict: str = ""
+    why: str = ""
+
+
+class _PolicyStatus(msgspec.Struct, frozen=True):
+    suspects: tuple[_Suspect, ...] = ()
+
+
+class _Policy(msgspec.Struct, frozen=True):
+    status: _PolicyStatus = _PolicyStatus()
+
+
+_policy = msgspec.json.Decoder(_Policy).decode
+
+
+def suspects(policy: bytes) -> tuple[_Suspect, ...]:
+    """The hosts that an HAPolicy suspects, of its JSON."""
+    return _policy(policy).status.suspects
+
+
+slim = msgspec.json.Decoder(Slim).decode
+
+
+def _of_host(own: Own) -> Iterable[str]:
+    return (slim(own.raw).spec.host,)
+
+
+def _open_on(own: Own) -> Iterable[str]:
+    failure = slim(own.raw)
+    return (failure.spec.host,) if failure.open else ()
+
+
+def _open_under(own: Own) -> Iterable[str]:
+    failure = slim(own.raw)
+    return (failure.spec.policy,) if failure.open else ()
+
+
+def _machines(own: Own) -> Iterable[str]:
+    failure = slim(own.raw)
+    return {f"{each.namespace}/{each.name}" for each in failure.status.machines} if failure.open else ()
+
+
+def _held(own: Own) -> Iterable[str]:
+    failure = slim(own.raw)
+    held = {each.uid for each in failure.status.machines if each.state == "Held"}
+    return held - {""} if failure.open else ()
+
+
+OF_HOST: Index[Any] = Index(api.HostFailure, _of_host)
+"""All failures by host."""
+OPEN_ON: Index[Any] = Index(api.HostFailure, _open_on)
+"""Those that are not completed, by host."""
+OPEN_UNDER: Index[Any] = Index(api.HostFailure, _open_under)
+"""Those that are not completed, by policy."""
+MACHINES: Index[Any] = Index(api.HostFailure, _machines)
+"""Those that are not completed, by ``namespace/name`` of the VMs that ran on the host."""
+SUSPECTING: Index[Any] = Index(api.HAPolicy, lambda own: {each.host for each in suspects(own.raw)})
+"""Policies by the hosts that are silent: the next sign of life is news for them."""
+HELD: Index[Any] = Index(api.HostFailure, _held)
+"""Those that hold VMs off until it is their turn, by the uid of the VirtualMachine."""

@@ -1,0 +1,188 @@
+"""The restart of a failed host's VMs: who is to run again, whose turn it is, and what became of each."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from vdcos.api.hapolicy import HAPolicySpec
+from vdcos.api.hostfailure import FailedVm
+from vdcos.core import counts
+from vdcos.core.foreign import kubevirt
+from vdcos.core.foreign.kubevirt import VirtualMachineInstance
+from vdcos.core.objects import Key
+from vdcos.core.plan import Instant
+from vdcos.services.hostfailure import order
+from vdcos.services.hostfailure.seen import Seen, SeenVm
+
+OBSERVED_SECONDS = 10.0
+"""So long the release waits until held VMs are seen to be held. One that cannot be (its VirtualMachine is refused) must
+not keep all others down."""
+MOST = 1024
+"""As many VMs as a status holds. A host has some hundreds at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The machines as they are to be stored, and in how many seconds to look again."""
+
+    machines: tuple[FailedVm, ...]
+    after: float | None = None
+
+
+def count(
+    policy: HAPolicySpec, host: str, instances: Iterable[VirtualMachineInstance], seen: Seen, now: Instant
+) -> tuple[FailedVm, ...]:
+    """The VMs that died with the host: those of these instances that ran there, and not those that were about to move
+    there. Only the first in turn may start at once."""
+    dead = {
+        instance.metadata.key: instance.metadata.uid
+        for instance in instances
+        if instance.status.node_name == host
+        and instance.status.phase not in ("Succeeded", "Failed")
+        and instance.metadata.deletion_timestamp is None
+    }
+    turns = order.turns(policy, {key: seen.vms[key].vm for key in dead})
+    at = counts.stamp(now)
+    machines = []
+    for turn in turns[:MOST]:
+        vm = seen.vms[turn.key].vm
+        free = vm is None or turn.tier == 0
+        machines.append(
+            FailedVm(
+                namespace=turn.key.namespace,
+                name=turn.key.name,
+                uid=vm.metadata.uid if vm is not None else "",
+                instance=dead[turn.key],
+                tier=turn.tier,
+                state="Released" if free and not turn.disabled else "Held",
+                since=at,
+                reason="Disabled" if turn.disabled else "",
+            )
+        )
+    return tuple(machines)
+
+
+def are_held(machines: Iterable[FailedVm], seen: Seen) -> bool:
+    """Whether KubeVirt has been told of each VM that is held, so that none starts before its turn."""
+    return all(
+        vm.child is None or vm.vm is None or vm.vm.metadata.uid != machine.uid or vm.strategy == "Halted"
+        for machine in machines
+        if machine.state == "Held"
+        for vm in (seen.vms[Key(machine.namespace, machine.name)],)
+    )
+
+
+def go_on(policy: HAPolicySpec, host: str, machines: Sequence[FailedVm], seen: Seen, now: Instant) -> Progress:
+    """What became of each VM, and whose turn it is."""
+    told = [_told(policy, host, machine, seen, now) for machine in machines]
+    due: list[float] = []
+    waiting = [_waits(policy, machine, seen, now) for machine in told]
+    due += [seconds for seconds in waiting if seconds]
+    open_tiers = [machine.tier for machine, seconds in zip(told, waiting, strict=True) if seconds]
+    held = [machine.tier for machine in told if machine.state == "Held" and machine.reason != "Disabled"]
+    # One that nobody holds may be up before its turn, or wait for long: it does not let those before it go together.
+    turn = min([*held, *open_tiers], default=0)
+    freed = []
+    for machine in told:
+        if machine.state == "Held" and machine.reason != "Disabled":
+            left = policy.restart.longest_hold_seconds - _age(machine, now)
+            if machine.tier <= turn or left <= 0:
+                machine = _now(machine, "Released", now)
+                due.append(0.0)
+            else:
+                due.append(left)
+        freed.append(machine)
+    return Progress(tuple(freed), min(due, default=None))
+
+
+def summary(machines: Sequence[FailedVm]) -> dict[str, Any]:
+    """``status.vms``."""
+    down = [machine for machine in machines if machine.state == "Down" or machine.reason == "Disabled"]
+    waiting = [machine for machine in machines if machine.state == "Held" and machine.reason != "Disabled"]
+    return {
+        "total": len(machines),
+        "running": sum(machine.state == "Up" for machine in machines),
+        "starting": sum(machine.state == "Released" for machine in machines),
+        "held": len(waiting),
+        "failed": len(down),
+        "notRestarted": [
+            {"namespace": machine.namespace, "name": machine.name, "reason": machine.reason or "Unknown"}
+            for machine in down[: counts.NAMED]
+        ],
+    }
+
+
+def is_over(machines: Iterable[FailedVm]) -> bool:
+    """Whether nothing is left to wait for."""
+    return all(machine.state in ("Up", "Down") or machine.reason == "Disabled" for machine in machines)
+
+
+def is_settled(policy: HAPolicySpec, machines: Iterable[FailedVm], seen: Seen, now: Instant) -> bool:
+    """Whether nobody waits for anything here any more, though some may never have come up."""
+    return all(
+        machine.reason == "Disabled" or (machine.state != "Held" and not _waits(policy, machine, seen, now))
+        for machine in machines
+    )
+
+
+def _told(policy: HAPolicySpec, host: str, machine: FailedVm, seen: Seen, now: Instant) -> FailedVm:
+    if machine.state in ("Up", "Down"):
+        return machine
+    vm = seen.vms[Key(machine.namespace, machine.name)]
+    if reason := _unwanted(machine, vm):
+        return _now(machine, "Down", now, reason)
+    if machine.state == "Released" and _is_up(order.ready_when(policy, vm.vm).condition, host, machine, vm):
+        return _now(machine, "Up", now)
+    if machine.state == "Released":
+        return machine.model_copy(update={"reason": _why_not(vm)})
+    return machine
+
+
+def _unwanted(machine: FailedVm, vm: SeenVm) -> str:
+    """Why a VM does not run again, whatever is done: somebody has decided so meanwhile."""
+    gone = machine.uid and not vm.malformed and (vm.vm is None or vm.vm.metadata.uid != machine.uid)
+    if vm.child is None or gone:
+        return "Deleted"
+    if vm.vm is not None and vm.vm.spec.power_state == "PoweredOff":
+        return "PoweredOff"
+    return "NotRestarted" if vm.vm is None and not vm.malformed and vm.strategy in ("Halted", "Manual", "Once") else ""
+
+
+def _is_up(condition: str, host: str, machine: FailedVm, vm: SeenVm) -> bool:
+    instance = vm.instance
+    if instance is None or instance.status.phase != "Running":
+        return False
+    if instance.metadata.uid == machine.instance and instance.status.node_name in ("", host):
+        return False  # the one that died; one that had only been meant for the host runs elsewhere by now
+    if condition == "GuestAgent":
+        return kubevirt.condition(instance.status.conditions, "AgentConnected").status == "True"
+    if condition == "Ready" and vm.vm is not None:
+        return any(known.type == "Ready" and known.status == "True" for known in vm.vm.status.conditions)
+    return kubevirt.condition(instance.status.conditions, "Ready").status == "True"
+
+
+def _why_not(vm: SeenVm) -> str:
+    """What its own VirtualMachine says."""
+    if vm.vm is None:
+        return ""
+    ready = next((known for known in vm.vm.status.conditions if known.type == "Ready"), None)
+    return ready.reason[:64] if ready is not None and ready.status != "True" else ""
+
+
+def _waits(policy: HAPolicySpec, machine: FailedVm, seen: Seen, now: Instant) -> float:
+    """For how many seconds more those after this VM wait for it; 0 when they do not."""
+    when = order.ready_when(policy, seen.vms[Key(machine.namespace, machine.name)].vm)
+    if machine.state == "Released":
+        return max(0.0, when.timeout_seconds - _age(machine, now))
+    if machine.state == "Up":
+        return max(0.0, when.delay_seconds - _age(machine, now))
+    return 0.0
+
+
+def _age(machine: FailedVm, now: Instant) -> float:
+    return now.wall - datetime.fromisoformat(machine.since).timestamp()
+
+
+def _now(machine: FailedVm, state: str, now: Instant, reason: str = "") -> FailedVm:
+    return machine.model_copy(update={"state": state, "since": counts.stamp(now), "reason": reason})

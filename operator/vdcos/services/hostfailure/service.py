@@ -1,0 +1,481 @@
+"""HostFailure: one failure of one life of a host, step by step. Each step is stored before the next one begins."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from vdcos import api
+from vdcos.api.hapolicy import HAPolicySpec
+from vdcos.api.hostfailure import Outcome
+from vdcos.core import conditions, counts, kinds, marks
+from vdcos.core.conditions import Condition
+from vdcos.core.foreign.kubernetes import LauncherPod, Node
+from vdcos.core.foreign.kubevirt import Migration
+from vdcos.core.foreign.medik8s import FenceAgentsRemediation
+from vdcos.core.objects import Key, Object
+from vdcos.core.plan import Action, Ask, Create, Delete, Instant, Plan
+from vdcos.core.service import Write
+from vdcos.core.snapshot import Snapshot
+from vdcos.providers.fencing import fence
+from vdcos.services.hostfailure import restart
+from vdcos.services.hostfailure.seen import INDEXES, WATCHES, Seen, look
+
+FENCED = "Fenced"
+RESTARTED = "Restarted"
+RECOVERED = "Recovered"
+
+MOST_EVENTS = 50
+SETTLED_SECONDS = 1.0
+"""After a renewal of a silent host's Lease, until its Node must have been heard, too."""
+
+FALSE_ALARM = (
+    conditions.true(FENCED, "FalseAlarm", "the host was heard again before it was fenced"),
+    conditions.true(RESTARTED, "FalseAlarm"),
+    conditions.true(RECOVERED, "FalseAlarm"),
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One look: what is stored, what is seen, and what follows."""
+
+    cr: api.HostFailure
+    seen: Seen
+    now: Instant
+
+    @property
+    def policy(self) -> HAPolicySpec:
+        """The rules; without a policy, those that hold by default: a failure that has begun comes to its end."""
+        return self.seen.policy.spec if self.seen.policy is not None else HAPolicySpec()
+
+    @property
+    def node(self) -> Node | None:
+        return self.seen.node if isinstance(self.seen.node, Node) else None
+
+    @property
+    def is_same_life(self) -> bool:
+        """The Node shows the incarnation that failed."""
+        return self.node is not None and self.node.status.node_info.boot_id == self.cr.spec.incarnation
+
+    @property
+    def was_heard(self) -> bool:
+        """The incarnation that failed has renewed its Lease since it was found to be silent, or proved to be down."""
+        receipt = self.cr.status.receipt
+        known = self.cr.spec.renewed if receipt is None else receipt.renewed
+        return self.is_same_life and self.seen.renewal not in ("", known)
+
+    @property
+    def has_booted(self) -> bool:
+        """The same machine shows another incarnation: nothing has to be done to it, and nobody has to be asked."""
+        if self.node is None:
+            return False
+        info = self.node.status.node_info
+        return info.boot_id not in ("", self.cr.spec.incarnation) and info.system_uuid == self.cr.spec.machine != ""
+
+    def came_later(self, held: Object) -> bool:
+        """Whether a pod or an instance on the host is of its next life. By the API server's clock alone: what was made
+        after the failure was noted cannot have died with the host, if that has booted since."""
+        return self.has_booted and held.metadata.creation_timestamp > self.cr.metadata.creation_timestamp
+
+    @property
+    def lives(self) -> bool:
+        """It renews its Lease again, and goes on with it."""
+        return self.was_heard and self.seen.silent < self.policy.detection.lease_seconds
+
+    @property
+    def settles_in(self) -> float:
+        """For how many seconds more a renewal says nothing: a host that has booted is heard by its Lease and by its
+        Node, and nobody knows by which first."""
+        return max(0.0, SETTLED_SECONDS - self.seen.silent) if self.lives else 0.0
+
+    @property
+    def mark(self) -> str:
+        return marks.FAILURE + self.cr.metadata.name
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one look comes to."""
+
+    phase: str
+    said: tuple[Condition, ...]
+    actions: tuple[Action, ...] = ()
+    asks: tuple[Ask, ...] = ()
+    after: float | None = None
+    status: dict[str, Any] = field(default_factory=dict)
+    """Fields that change; None takes one away."""
+    event: str = ""
+    """What happened, for the timeline."""
+
+
+class HostFailureService:
+    """Suspect, fence, release, restart, recover."""
+
+    name = "hostfailure"
+    resource = kinds.HOST_FAILURE
+    kind = api.HostFailure
+    needed = (FENCED, RESTARTED, RECOVERED)
+    watches = WATCHES
+    indexes = INDEXES
+    writes = (
+        Write(Node.resource, ("patch",)),
+        Write(LauncherPod.resource, ("delete",)),
+        Write(Migration.resource, ("delete",)),
+        Write(FenceAgentsRemediation.resource, ("create",)),
+    )
+
+    def observe(self, key: Key, world: Snapshot) -> Seen:
+        return look(key, world)
+
+    def plan(self, cr: api.HostFailure, seen: Seen, now: Instant) -> Plan:
+        case = Case(cr, seen, now)
+        step = next(step for rule in RULES if (step := rule(case)) is not None)
+        stored = cr.status.manifest()
+        stored.pop("conditions", None)
+        stored.pop("observedGeneration", None)
+        status = {**stored, **_kept(case), "phase": step.phase, **step.status}
+        events = [*stored.get("timeline", ())]
+        if step.event:
+            events.append({"at": counts.stamp(now), "what": step.event[:256]})
+        status["timeline"] = events if len(events) <= MOST_EVENTS else [events[0], *events[1 - MOST_EVENTS :]]
+        return Plan(
+            actions=step.actions,
+            conditions=step.said,
+            status={name: value for name, value in status.items() if value not in (None, False, [], "")},
+            after=step.after,
+            asks=step.asks,
+        )
+
+
+def _kept(case: Case) -> dict[str, Any]:
+    """What a failure notes in the beginning, so that the Host may go."""
+    host = case.seen.host
+    kept: dict[str, Any] = {"incarnation": case.cr.spec.incarnation}
+    if host is not None and host.spec.bmc is not None:
+        kept["bmc"] = host.spec.bmc.manifest()
+    return kept
+
+
+# The steps, the latest first: the first that applies is the one that the failure has come to.
+
+
+def _completed(case: Case) -> Step | None:
+    """It is history. What was marked stays unmarked, even if the last patch came late."""
+    if case.cr.status.phase != "Completed":
+        return None
+    if case.cr.status.receipt is None:
+        return Step("Completed", FALSE_ALARM)
+    restarted = _restarted(restart.summary(case.cr.status.machines))
+    return Step("Completed", (_proof(case), restarted, _recovered(case.cr.status.outcome or "Recovered")))
+
+
+def _unsettled(case: Case) -> Step | None:
+    """Heard a moment ago: nothing is done, asked or said before it is known which life of the host that was."""
+    status = case.cr.status
+    if not case.settles_in or (status.receipt is None and status.asked):
+        return None
+    known = {each.type: each for each in status.conditions}
+    if status.phase is None or not {FENCED, RESTARTED, RECOVERED} <= known.keys():
+        return None
+    said = (known[each] for each in (FENCED, RESTARTED, RECOVERED))
+    kept = tuple(Condition(each.type, each.status, each.reason, each.message) for each in said)
+    return Step(status.phase, kept, after=case.settles_in)
+
+
+def _still_alive(case: Case) -> Step | None:
+    """Proved to be down, and yet it renews its Lease: the proof was wrong. Nothing more is released."""
+    if case.cr.status.receipt is None or not case.was_heard:
+        return None
+    proof = case.cr.status.receipt.proof
+    message = (
+        f"{case.cr.spec.host} was proved to be down ({proof}), and renews its Lease all the same. "
+        "Nothing more is restarted. Cut its power by hand, find out why the proof was wrong (a BMC that is wired to "
+        "another host?), and look for VMs that run twice"
+    )
+    said = (
+        conditions.false(FENCED, "HostStillAlive", message),
+        conditions.unknown(RESTARTED, "HostStillAlive", "nothing is restarted"),
+        conditions.unknown(RECOVERED, "HostStillAlive", "it is not known what runs"),
+    )
+    event = "" if _has(case, "HostStillAlive") else "the host renews its Lease although it was proved to be down"
+    return Step(case.cr.status.phase or "Fencing", said, event=event)
+
+
+def _recovering(case: Case) -> Step | None:
+    """Released: VMs restart in order, and the host is expected back."""
+    status = case.cr.status
+    if status.receipt is None or not status.released:
+        return None
+    if case.seen.blind:
+        message = f"what became of its VMs cannot be seen: {case.seen.blind.why}"
+        blind = conditions.unknown(RESTARTED, "CannotSee", message)
+        return Step(
+            status.phase or "Restarting", (_proof(case), blind, conditions.unknown(RECOVERED, "CannotSee", message))
+        )
+    progress = restart.go_on(case.policy, case.cr.spec.host, status.machines, case.seen, case.now)
+    fields: dict[str, Any] = {
+        "machines": [machine.manifest() for machine in progress.machines],
+        "vms": restart.summary(progress.machines),
+    }
+    actions, recovered, after, back = _back(case)
+    fields["backSince"] = back
+    over = restart.is_over(progress.machines)
+    settled = restart.is_settled(case.policy, progress.machines, case.seen, case.now)
+    done = recovered.status == "True" and settled
+    if done:
+        machines = [
+            machine.model_copy(update={"state": "Down"}) if machine.state in ("Held", "Released") else machine
+            for machine in progress.machines
+        ]
+        fields["machines"] = [machine.manifest() for machine in machines]
+        fields["vms"] = restart.summary(machines)
+        outcome: Outcome = "Recovered" if case.node is not None else "Superseded"
+        fields["outcome"] = outcome
+        said = (_proof(case), _restarted(fields["vms"]), _recovered(outcome))
+        return Step("Completed", said, tuple(actions), status=fields, event="the failure is over")
+    phase = "Recovering" if over else "Restarting"
+    due = [seconds for seconds in (progress.after, after) if seconds is not None]
+    event = ""
+    if over and status.phase != "Recovering":
+        event = f"{fields['vms']['running']} of {fields['vms']['total']} VMs run again"
+    said = (_proof(case), _restarted(fields["vms"]), recovered)
+    return Step(phase, said, tuple(actions), after=min(due, default=None), status=fields, event=event)
+
+
+def _releasing(case: Case) -> Step | None:
+    """Down for certain: what keeps its VMs from restarting is removed, after those that have to wait are held."""
+    status, seen, now = case.cr.status, case.seen, case.now
+    if status.receipt is None:
+        return None
+    waiting = conditions.false(RECOVERED, "Releasing", "its VMs come first")
+    if seen.blind:
+        message = f"what is left of the host cannot be seen: {seen.blind.why}"
+        return Step("Releasing", (_proof(case), conditions.unknown(RESTARTED, "CannotSee", message), waiting))
+    if status.vms is None:
+        there = [instance for instance in seen.instances if not case.came_later(instance)]
+        machines = restart.count(case.policy, case.cr.spec.host, there, seen, now)
+        counted = restart.summary(machines)
+        fields: dict[str, Any] = {"machines": [machine.manifest() for machine in machines], "vms": counted}
+        said = (_proof(case), _restarted(counted), waiting)
+        event = f"{counts.some(len(machines), 'VM')} ran on the host"
+        return Step("Releasing", said, status=fields, after=0.0, event=event)
+    said = (_proof(case), _restarted(restart.summary(status.machines)), waiting)
+    age = now.wall - datetime.fromisoformat(status.receipt.at).timestamp()
+    if not restart.are_held(status.machines, seen) and 0 <= age < restart.OBSERVED_SECONDS:
+        return Step("Releasing", said, after=restart.OBSERVED_SECONDS - age)
+    actions = _release(case)
+    if not actions:
+        fields = {"released": True, "tainted": (case.node is not None and marks.has(case.node, marks.DOWN)) or None}
+        return Step("Restarting", said, after=0.0, status=fields, event="nothing of the host keeps VMs from restarting")
+    return Step("Releasing", said, tuple(actions))
+
+
+def _release(case: Case) -> list[Action]:
+    actions: list[Action] = []
+    if case.node is not None and case.is_same_life:
+        actions += marks.taint(case.node, marks.DOWN, "the host is down for certain: its volumes are free")
+    for pod in case.seen.pods:
+        if case.came_later(pod):
+            continue
+        why = f"host {case.cr.spec.host} is down for certain: its VMs may restart"
+        key = pod.metadata.key
+        actions.append(Delete(LauncherPod.resource, key, pod.metadata.uid, why, now=True))
+    for migration in case.seen.migrations:
+        if migration.metadata.deletion_timestamp is None:
+            why = f"host {case.cr.spec.host} is down: the migration cannot end"
+            actions.append(Delete(Migration.resource, migration.metadata.key, migration.metadata.uid, why))
+    return actions
+
+
+def _false_alarm(case: Case) -> Step | None:
+    """Heard again before it was proved to be down: all is put back. If it was to be powered off, that may still happen:
+    it must stay well for a while first."""
+    if case.cr.status.receipt is not None or not case.lives:
+        return None
+    if case.cr.status.asked and (left := _left(case, since := case.cr.status.back_since or counts.stamp(case.now))) > 0:
+        message = (
+            f"it renews its Lease again; if it still does in {case.policy.recovery.quiet_seconds} s, all is put back"
+        )
+        said = (
+            conditions.false(FENCED, "HeardAgain", message),
+            conditions.false(RESTARTED, "HeardAgain", "nothing restarts: its VMs run"),
+            conditions.false(RECOVERED, "HeardAgain", message),
+        )
+        event = "" if _has(case, "HeardAgain") else "the host is heard again"
+        return Step("Fencing", said, after=left, status={"backSince": since}, event=event)
+    actions = marks.uncordon(case.node, marks.FAILURE, "it was a false alarm") if case.node is not None else []
+    if actions:
+        # Completed only when that is done: what is over is not looked after any more.
+        back = conditions.false(RECOVERED, "FalseAlarm", "its cordon is being taken back")
+        return Step(case.cr.status.phase or "Suspect", (*FALSE_ALARM[:2], back), tuple(actions))
+    fields = {"outcome": "FalseAlarm", "cordoned": None, "backSince": None}
+    return Step("Completed", FALSE_ALARM, tuple(actions), status=fields, event="the host is heard again: a false alarm")
+
+
+def _held(case: Case) -> Step | None:
+    """A person is to look first."""
+    cr, seen = case.cr, case.seen
+    if cr.status.asked or cr.spec.approved or cr.spec.confirmed_down is not None or case.has_booted:
+        return None
+    command = f"kubectl patch hostfailure {cr.metadata.name} --type merge -p"
+    approve = f"To go on all the same: {command} " + """'{"spec":{"approved":true}}'"""
+    if seen.policy is None:
+        return _waits(case, "PolicyGone", f"HAPolicy {cr.spec.policy} does not exist any more. {approve}")
+    if seen.policy.spec.paused is not None:
+        reason = seen.policy.spec.paused.reason
+        return _waits(case, "Paused", f"HAPolicy {cr.spec.policy} is paused: {reason}. Remove spec.paused. {approve}")
+    watched = seen.policy.status.hosts.count if seen.policy.status.hosts is not None else 1
+    most = seen.policy.spec.storm_brake.most(watched)
+    if seen.unfenced + 1 > most:
+        return _waits(
+            case,
+            "StormBrake",
+            f"{seen.unfenced + 1} of {watched} hosts seem to have failed at once, and the storm brake of HAPolicy "
+            f"{cr.spec.policy} lets {most} pass: the network may be to blame. {approve}",
+        )
+    return None
+
+
+def _waits(case: Case, reason: str, message: str) -> Step:
+    said = (
+        conditions.false(FENCED, reason, message),
+        conditions.false(RESTARTED, reason, "nothing restarts before the host is proved to be down"),
+        conditions.false(RECOVERED, reason, "nothing was done to it"),
+    )
+    event = "" if _has(case, reason) else f"held: {reason}"
+    return Step("Held", said, tuple(_cordon(case)), status={"cordoned": _is_cordoned(case)}, event=event)
+
+
+def _fencing(case: Case) -> Step:
+    """Ask for proof that the host is down."""
+    cr, seen = case.cr, case.seen
+    bmc = seen.host.spec.bmc if seen.host is not None else cr.status.bmc
+    host = fence.Host(cr.spec.host, cr.spec.incarnation, cr.spec.machine, bmc, cr.spec.provider_id)
+    progress = fence.Progress(cr.status.asked, tuple(fence.Tried(each.provider, each.why) for each in cr.status.tried))
+    found = fence.fence(host, seen.signs, case.policy.fencing, progress, seen.answers, case.now)
+    fields: dict[str, Any] = {
+        "asked": list(found.progress.asked) or None,
+        "tried": [{"provider": each.provider, "why": each.why[:512]} for each in found.progress.tried] or None,
+        "cordoned": _is_cordoned(case),
+        "backSince": None,
+    }
+    actions = _cordon(case)
+    if found.remediation is not None:
+        why = f"medik8s is asked to fence {cr.spec.host}"
+        actions.append(Create(FenceAgentsRemediation.resource, found.remediation, why))
+    waiting = conditions.false(RESTARTED, "NotFenced", "nothing restarts before the host is proved to be down")
+    recovered = conditions.false(RECOVERED, "NotFenced", "the host is to be fenced first")
+    if found.receipt is not None:
+        receipt = found.receipt
+        fields["receipt"] = {
+            "provider": receipt.provider,
+            "how": receipt.how,
+            "proof": receipt.proof[:512],
+            "incarnation": receipt.incarnation,
+            "at": counts.stamp(case.now),
+            "renewed": seen.renewal,
+        }
+        said = (conditions.true(FENCED, receipt.how, receipt.proof), waiting, recovered)
+        event = f"{receipt.provider}: {receipt.proof}"
+        return Step("Releasing", said, tuple(actions), after=0.0, status=fields, event=event)
+    reason = "Fencing" if found.progress.asked else "NoProof"
+    said = (conditions.false(FENCED, reason, found.why), waiting, recovered)
+    event = ""
+    if not cr.status.phase:
+        event = "declared dead: " + "; ".join(f"{each.witness}: {each.says}" for each in cr.spec.evidence)
+    elif new := [each for each in found.progress.asked if each not in cr.status.asked]:
+        event = f"asked: {', '.join(new)}"
+    return Step("Fencing", said, tuple(actions), found.asks, found.after, fields, event)
+
+
+Rule = Callable[[Case], Step | None]
+
+RULES: tuple[Rule, ...] = (_completed, _unsettled, _still_alive, _recovering, _releasing, _false_alarm, _held, _fencing)
+
+
+# Parts
+
+
+def _cordon(case: Case) -> list[Action]:
+    if case.node is None or not case.is_same_life:
+        return []
+    return marks.cordon(case.node, case.mark, "the host may be dead: nothing new shall land on it")
+
+
+def _is_cordoned(case: Case) -> bool | None:
+    return (case.node is not None and marks.cordoned_by(case.node) == case.mark) or None
+
+
+def _back(case: Case) -> tuple[list[Action], Condition, float | None, str | None]:
+    """Whether the host is back and well for long enough: then it is used again."""
+    node, recovery = case.node, case.policy.recovery
+    if node is None:
+        return [], conditions.true(RECOVERED, "NodeGone", "its Node was deleted"), None, None
+    if case.is_same_life:
+        message = f"{case.cr.spec.host} is down; repair it, or delete its Node. It is used again when it has booted"
+        return [], conditions.false(RECOVERED, "HostDown", message), None, None
+    if node.ready != "True" or case.seen.silent >= case.policy.detection.lease_seconds:
+        return [], conditions.false(RECOVERED, "Booting", "it has booted, and is not ready yet"), None, None
+    since = case.cr.status.back_since or counts.stamp(case.now)
+    left = _left(case, since)
+    # The taint would keep its own daemons away, virt-handler among them: it goes at once.
+    actions = marks.untaint(node, marks.DOWN, "the host is back")
+    if (quarantine := _quarantine(case)) > 0:
+        message = (
+            f"it is back, and has failed {recovery.quarantine_after} times within {recovery.window_seconds} s or more "
+            "often: it stays cordoned until that is longer ago. Find out why; to use it before: kubectl uncordon "
+            f"{case.cr.spec.host}"
+        )
+        return actions, conditions.false(RECOVERED, "Quarantined", message), quarantine, since
+    if left <= 0 and not actions:
+        actions = marks.uncordon(node, marks.FAILURE, "the host is back, and well")
+    if left > 0:
+        message = f"it is back; used again after {recovery.quiet_seconds} s in which it stays well"
+        return actions, conditions.false(RECOVERED, "Quiet", message), left, since
+    if actions:
+        return actions, conditions.false(RECOVERED, "Quiet", "its marks are being taken back"), None, since
+    return [], conditions.true(RECOVERED, "Recovered", "it is back"), None, since
+
+
+def _quarantine(case: Case) -> float:
+    """For how many seconds more a host that fails again and again is not trusted. Whoever uncordons it trusts it."""
+    recovery, node = case.policy.recovery, case.node
+    failed = [datetime.fromisoformat(at).timestamp() for at in case.seen.failed]
+    if len(failed) < recovery.quarantine_after or node is None or marks.cordoned_by(node) == "":
+        return 0.0
+    return failed[-recovery.quarantine_after] + recovery.window_seconds - case.now.wall
+
+
+def _left(case: Case, since: str) -> float:
+    """How many seconds more the host must be well before it is trusted."""
+    return case.policy.recovery.quiet_seconds - (case.now.wall - datetime.fromisoformat(since).timestamp())
+
+
+def _proof(case: Case) -> Condition:
+    receipt = case.cr.status.receipt
+    assert receipt is not None
+    return conditions.true(FENCED, receipt.how, receipt.proof)
+
+
+def _recovered(outcome: Outcome) -> Condition:
+    return conditions.true(RECOVERED, outcome, "it is back" if outcome == "Recovered" else "its Node was deleted")
+
+
+def _restarted(vms: dict[str, Any]) -> Condition:
+    down = vms["notRestarted"]
+    named = counts.listed(vms["failed"], (f"{each['namespace']}/{each['name']} ({each['reason']})" for each in down))
+    if vms["starting"] or vms["held"]:
+        message = (
+            f"{vms['running']} of {counts.some(vms['total'], 'VM')} run again; {vms['starting']} start, "
+            f"{vms['held']} wait for their turn"
+        )
+        return conditions.false(RESTARTED, "Restarting", message + (f"; not restarted: {named}" if named else ""))
+    if named:
+        return conditions.true(RESTARTED, "Restarted", f"not restarted: {named}")
+    return conditions.true(RESTARTED, "Restarted", f"{counts.some(vms['running'], 'VM')} run again")
+
+
+def _has(case: Case, reason: str) -> bool:
+    """Whether the stored status says so already."""
+    return any(known.type == FENCED and known.reason == reason for known in case.cr.status.conditions)

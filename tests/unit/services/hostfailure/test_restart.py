@@ -1,0 +1,387 @@
+"""The restart of a failed host's VMs: who is counted, whose turn it is, and what becomes of each."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from tests.unit.services import datacenter as d
+from vdcos import api
+from vdcos.api.hapolicy import HAPolicySpec
+from vdcos.api.hostfailure import FailedVm
+from vdcos.core import counts
+from vdcos.core.objects import Key
+from vdcos.services.hostfailure import HostFailureService, restart
+from vdcos.services.hostfailure.restart import Progress
+from vdcos.services.hostfailure.seen import Seen, look
+from vdcos.testing.world import World
+
+Tree = dict[str, Any]
+
+SERVICE = HostFailureService()
+KEY = Key("", d.FAILURE)
+
+
+def rules(**spec: Any) -> HAPolicySpec:
+    return api.parse(api.HAPolicy, d.policy(**spec)).spec
+
+
+DEFAULT = rules()
+
+
+def see(there: World) -> Seen:
+    return look(KEY, there.view(SERVICE))
+
+
+def counted(there: World, policy: HAPolicySpec = DEFAULT) -> dict[str, tuple[int, str, str]]:
+    """Turn, state and reason of each VM that is counted."""
+    machines = restart.count(policy, d.HOST, see(there).instances, see(there), there.now)
+    return {machine.name: (machine.tier, machine.state, machine.reason) for machine in machines}
+
+
+HIGH, OFF = {"restartPriority": "High"}, {"restartPriority": "Disabled"}
+
+
+# Who is counted
+
+
+def test_the_first_in_turn_may_start_at_once_and_the_others_are_held() -> None:
+    there = d.world(d.failure(), d.ran("web"), d.ran("db", HIGH), d.ran("old", OFF))
+    assert counted(there) == {"db": (0, "Released", ""), "web": (1, "Held", ""), "old": (2, "Held", "Disabled")}
+    [db, *_] = restart.count(DEFAULT, d.HOST, see(there).instances, see(there), there.now)
+    assert (db.namespace, db.uid, db.instance, db.since) == ("shop", "vm-db", "old-db", counts.stamp(there.now))
+
+
+def test_a_vm_that_nobody_holds_is_free_whatever_its_turn() -> None:
+    there = d.world(d.failure(), d.ran("db", HIGH), d.child("bare"), d.instance("bare"))
+    assert counted(there) == {"db": (0, "Released", ""), "bare": (1, "Released", "")}
+    machines = restart.count(DEFAULT, d.HOST, see(there).instances, see(there), there.now)
+    assert [machine.uid for machine in machines] == ["vm-db", ""]
+
+
+def test_one_that_does_not_restart_is_held_though_it_is_the_only_one() -> None:
+    assert counted(d.world(d.failure(), d.ran("old", OFF))) == {"old": (0, "Held", "Disabled")}
+
+
+NOT_DEAD: list[tuple[str, Tree]] = [
+    ("elsewhere", d.instance("web", d.OTHER)),
+    ("about to move here", d.instance("web", d.OTHER, activePods={"a": d.OTHER, "b": d.HOST})),
+    ("shut down", d.instance("web", phase="Succeeded")),
+    ("failed", d.instance("web", phase="Failed")),
+    (
+        "on its way out",
+        d.instance("web", metadata={"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["kubevirt.io/x"]}),
+    ),
+]
+
+
+@pytest.mark.parametrize("reason, instance", NOT_DEAD, ids=[row[0] for row in NOT_DEAD])
+def test_who_is_not_counted(reason: str, instance: Tree) -> None:
+    assert counted(d.world(d.failure(), d.vm("web"), d.child("web"), instance)) == {}
+
+
+def test_one_that_was_about_to_move_away_is_counted() -> None:
+    moving = d.instance("web", activePods={"a": d.HOST, "b": d.OTHER})
+    assert counted(d.world(d.failure(), d.vm("web"), d.child("web"), moving)) == {"web": (0, "Released", "")}
+
+
+def test_no_more_are_counted_than_a_status_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(restart, "MOST", 2)
+    assert list(counted(d.world(d.failure(), d.ran("a"), d.ran("b"), d.ran("c")))) == ["a", "b"]
+
+
+# Whether they are held
+
+
+def machine(name: str, state: str = "Held", tier: int = 1, age: float = 0.0, **more: Any) -> Tree:
+    """As it is stored; ``age`` is for how long it has been so."""
+    since = counts.stamp(World().now._replace(wall=World().now.wall - age))
+    known = {"namespace": "shop", "uid": f"vm-{name}", "instance": f"old-{name}", "since": since}
+    return {**known, "name": name, "state": state, "tier": tier, **more}
+
+
+def machines(there: World) -> Sequence[FailedVm]:
+    return api.parse(api.HostFailure, there.tree(api.HostFailure, KEY)).status.machines
+
+
+def failed(*stored: Tree) -> Tree:
+    return d.failure(status={"machines": list(stored)})
+
+
+HELD: list[tuple[str, list[Tree], Tree, bool]] = [
+    ("KubeVirt still wants it to run", [d.vm("web"), d.child("web")], machine("web"), False),
+    ("KubeVirt knows", [d.vm("web"), d.child("web", "Halted")], machine("web"), True),
+    ("it may start", [d.vm("web"), d.child("web")], machine("web", "Released"), True),
+    ("it is deleted", [], machine("web"), True),
+    ("only its VirtualMachine is deleted", [d.child("web")], machine("web"), True),
+    ("another has its name", [d.vm("web"), d.child("web")], machine("web", uid="before"), True),
+    ("it does not restart", [d.vm("web"), d.child("web")], machine("web", reason="Disabled"), False),
+]
+
+
+@pytest.mark.parametrize("reason, there, stored, want", HELD, ids=[row[0] for row in HELD])
+def test_whether_all_are_held(reason: str, there: list[Tree], stored: Tree, want: bool) -> None:
+    world = d.world(failed(stored), *there)
+    assert restart.are_held(machines(world), see(world)) is want
+
+
+# What becomes of each
+
+
+def go_on(there: World, policy: HAPolicySpec = DEFAULT) -> Progress:
+    return restart.go_on(policy, d.HOST, machines(there), see(there), there.now)
+
+
+def became(there: World, policy: HAPolicySpec = DEFAULT) -> dict[str, tuple[str, str]]:
+    return {each.name: (each.state, each.reason) for each in go_on(there, policy).machines}
+
+
+NEW = d.instance("web", d.OTHER, "new-web")
+AGENT: list[Tree] = [{"type": "Ready", "status": "True"}, {"type": "AgentConnected", "status": "True"}]
+READY: Tree = {
+    "type": "Ready",
+    "status": "True",
+    "reason": "Ready",
+    "message": "",
+    "lastTransitionTime": "2026-01-01T00:00:00Z",
+    "observedGeneration": 1,
+}
+NOT_READY: Tree = {**READY, "status": "False", "reason": "NoHostFits"}
+
+
+def web(*conditions: Tree, **spec: Any) -> Tree:
+    return {**d.vm("web", **spec), "status": {"conditions": list(conditions)}}
+
+
+def until(condition: str) -> HAPolicySpec:
+    return rules(restart={"readyWhen": {"condition": condition}})
+
+
+BECAME: list[tuple[str, list[Tree], Tree, HAPolicySpec, tuple[str, str]]] = [
+    ("not created yet", [web(), d.child("web")], machine("web", "Released"), DEFAULT, ("Released", "")),
+    ("the dead one", [web(), d.child("web"), d.instance("web")], machine("web", "Released"), DEFAULT, ("Released", "")),
+    (
+        "it starts",
+        [web(), d.child("web"), {**NEW, "status": {"phase": "Scheduled"}}],
+        machine("web", "Released"),
+        DEFAULT,
+        ("Released", ""),
+    ),
+    ("it runs", [web(), d.child("web"), NEW], machine("web", "Released"), DEFAULT, ("Up", "")),
+    (
+        "it runs and is not ready",
+        [web(), d.child("web"), d.instance("web", d.OTHER, "new", conditions=[])],
+        machine("web", "Released"),
+        DEFAULT,
+        ("Released", ""),
+    ),
+    (
+        "it runs here again",
+        [web(), d.child("web"), d.instance("web", uid="new")],
+        machine("web", "Released"),
+        DEFAULT,
+        ("Up", ""),
+    ),
+    ("no agent yet", [web(), d.child("web"), NEW], machine("web", "Released"), until("GuestAgent"), ("Released", "")),
+    (
+        "the agent answers",
+        [web(), d.child("web"), d.instance("web", d.OTHER, "new", conditions=AGENT)],
+        machine("web", "Released"),
+        until("GuestAgent"),
+        ("Up", ""),
+    ),
+    (
+        "the VM is not ready",
+        [web(NOT_READY), d.child("web"), NEW],
+        machine("web", "Released"),
+        until("Ready"),
+        ("Released", "NoHostFits"),
+    ),
+    ("the VM is ready", [web(READY), d.child("web"), NEW], machine("web", "Released"), until("Ready"), ("Up", "")),
+    (
+        "ready, and dead",
+        [web(READY), d.child("web"), d.instance("web")],
+        machine("web", "Released"),
+        until("Ready"),
+        ("Released", ""),
+    ),
+    (
+        "ready without a VirtualMachine",
+        [d.child("web"), NEW],
+        machine("web", "Released", uid=""),
+        until("Ready"),
+        ("Up", ""),
+    ),
+    ("why not", [web(NOT_READY), d.child("web")], machine("web", "Released"), DEFAULT, ("Released", "NoHostFits")),
+    ("it was ready before", [web(READY), d.child("web")], machine("web", "Released"), DEFAULT, ("Released", "")),
+    ("deleted", [], machine("web", "Released"), DEFAULT, ("Down", "Deleted")),
+    ("deleted while it was held", [], machine("web", "Held", 0), DEFAULT, ("Down", "Deleted")),
+    ("only the VirtualMachine", [d.child("web")], machine("web", "Released"), DEFAULT, ("Down", "Deleted")),
+    ("only the KubeVirt VM", [web()], machine("web", "Released"), DEFAULT, ("Down", "Deleted")),
+    ("made anew", [web(), d.child("web")], machine("web", uid="before"), DEFAULT, ("Down", "Deleted")),
+    (
+        "switched off",
+        [web(powerState="PoweredOff"), d.child("web", "Halted")],
+        machine("web", "Released"),
+        DEFAULT,
+        ("Down", "PoweredOff"),
+    ),
+    (
+        "switched off while it was held",
+        [web(powerState="PoweredOff"), d.child("web", "Halted")],
+        machine("web"),
+        DEFAULT,
+        ("Down", "PoweredOff"),
+    ),
+    (
+        "nobody would start it",
+        [d.child("web", "Manual")],
+        machine("web", "Released", uid=""),
+        DEFAULT,
+        ("Down", "NotRestarted"),
+    ),
+    ("it is started without us", [d.child("web")], machine("web", "Released", uid=""), DEFAULT, ("Released", "")),
+    (
+        "once down, always down",
+        [web(), d.child("web"), NEW],
+        machine("web", "Down", reason="x"),
+        DEFAULT,
+        ("Down", "x"),
+    ),
+    ("once up, always up", [], machine("web", "Up"), DEFAULT, ("Up", "")),
+    (
+        "its VirtualMachine cannot be read",
+        [{**web(), "spec": {"cpu": 1}}, d.child("web", "Halted")],
+        machine("web", "Released"),
+        DEFAULT,
+        ("Released", ""),
+    ),
+]
+
+
+@pytest.mark.parametrize("reason, there, stored, policy, want", BECAME, ids=[row[0] for row in BECAME])
+def test_what_becomes_of_a_vm(
+    reason: str, there: list[Tree], stored: Tree, policy: HAPolicySpec, want: tuple[str, str]
+) -> None:
+    assert became(d.world(failed(stored), *there), policy) == {"web": want}
+
+
+def test_a_change_has_a_time_and_no_change_has_none() -> None:
+    there = d.world(failed(machine("web", "Released", 0, 50)), web(), d.child("web"))
+    [before] = go_on(there).machines
+    assert before.since == machine("web", age=50)["since"]
+    there.put(NEW)
+    [after] = go_on(there).machines
+    assert after.since == counts.stamp(there.now)
+
+
+# Whose turn it is
+
+
+def held_and(*stored: Tree, policy: HAPolicySpec = DEFAULT) -> tuple[dict[str, str], float | None]:
+    """The states after one look, and when the next is due. All VMs are there; none runs."""
+    names = [each["name"] for each in stored]
+    unmanaged = {each["name"] for each in stored if not each["uid"]}
+    there = d.world(failed(*stored), *(d.vm(n) for n in names if n not in unmanaged), *(d.child(n) for n in names))
+    progress = go_on(there, policy)
+    return {each.name: each.state for each in progress.machines}, progress.after
+
+
+TIMEOUT = 600.0
+TURNS: list[tuple[str, list[Tree], dict[str, str], float | None]] = [
+    ("they wait", [machine("a", "Released", 0), machine("b")], {"a": "Released", "b": "Held"}, TIMEOUT),
+    ("they wait on", [machine("a", "Released", 0, 599), machine("b", age=599)], {"a": "Released", "b": "Held"}, 1.0),
+    ("for so long", [machine("a", "Released", 0, 600), machine("b")], {"a": "Released", "b": "Released"}, 0.0),
+    ("it is up", [machine("a", "Up", 0), machine("b"), machine("c", tier=2)],
+     {"a": "Up", "b": "Released", "c": "Held"}, 0.0),
+    ("it is down", [machine("a", "Down", 0), machine("b")], {"a": "Down", "b": "Released"}, 0.0),
+    ("one of two is up", [machine("a", "Up", 0), machine("x", "Released", 0), machine("b")],
+     {"a": "Up", "x": "Released", "b": "Held"}, TIMEOUT),
+    ("a turn at a time", [machine("a", "Released"), machine("b"), machine("c", tier=2)],
+     {"a": "Released", "b": "Released", "c": "Held"}, 0.0),
+    ("nobody waits for one that does not restart", [machine("a", "Held", 0, reason="Disabled"), machine("b")],
+     {"a": "Held", "b": "Released"}, 0.0),
+    ("one that does not restart gets no turn", [machine("a", "Held", 0, reason="Disabled")], {"a": "Held"}, None),
+    ("no longer than the longest hold", [machine("a", "Released", 0), machine("b", age=3600)],
+     {"a": "Released", "b": "Released"}, 0.0),
+    ("almost", [machine("a", "Released", 0, 100), machine("b", age=3599)], {"a": "Released", "b": "Held"}, 1.0),
+    ("one that nobody holds does not let others go before their turn",
+     [machine("a", "Up", 0), machine("b"), machine("c", tier=2), machine("bare", "Released", 2, uid="")],
+     {"a": "Up", "b": "Released", "c": "Held", "bare": "Released"}, 0.0),
+    ("all are up", [machine("a", "Up", 0)], {"a": "Up"}, None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("reason, stored, want, after", TURNS, ids=[row[0] for row in TURNS])
+def test_whose_turn_it_is(reason: str, stored: list[Tree], want: dict[str, str], after: float | None) -> None:
+    assert held_and(*stored) == (want, after)
+
+
+SLOW = rules(restart={"readyWhen": {"delaySeconds": 30, "timeoutSeconds": 60}, "longestHoldSeconds": 60})
+
+
+@pytest.mark.parametrize(
+    ("stored", "want", "after"),
+    [
+        (machine("a", "Up", 0, 10), "Held", 20.0),
+        (machine("a", "Up", 0, 30), "Released", 0.0),
+        (machine("a", "Released", 0, 59), "Held", 1.0),
+        (machine("a", "Down", 0), "Released", 0.0),
+    ],
+)
+def test_those_that_wait_for_it_wait_so_much_longer(stored: Tree, want: str, after: float) -> None:
+    assert held_and(stored, machine("b"), policy=SLOW) == ({"a": stored["state"], "b": want}, after)
+
+
+def test_a_vm_may_say_for_how_long_others_wait_for_it() -> None:
+    there = d.world(
+        failed(machine("a", "Released", 0, 20), machine("b")),
+        d.vm("a", {"readyWhen": {"timeoutSeconds": 20}}),
+        d.vm("b"),
+        d.child("a"),
+        d.child("b"),
+    )
+    assert became(there)["b"] == ("Released", "")
+
+
+# What is said
+
+
+def parsed(*stored: Tree) -> Sequence[FailedVm]:
+    return machines(d.world(failed(*stored)))
+
+
+def test_the_numbers() -> None:
+    down = [machine(f"d{number:02}", "Down", reason="" if number else "Deleted") for number in range(11)]
+    some = parsed(
+        machine("up", "Up"), machine("a", "Released"), machine("h", "Held"), machine("x", reason="Disabled"), *down
+    )
+    found = restart.summary(some)
+    names = found.pop("notRestarted")
+    assert found == {"total": 15, "running": 1, "starting": 1, "held": 1, "failed": 12}
+    assert len(names) == 10
+    assert names[:2] == [
+        {"namespace": "shop", "name": "x", "reason": "Disabled"},
+        {"namespace": "shop", "name": "d00", "reason": "Deleted"},
+    ]
+    assert names[2]["reason"] == "Unknown"
+
+
+OVER: list[tuple[str, Tree, bool, bool]] = [
+    ("up", machine("a", "Up"), True, True),
+    ("up, and others wait a little", machine("a", "Up", delay=True), True, False),
+    ("down", machine("a", "Down"), True, True),
+    ("does not restart", machine("a", reason="Disabled"), True, True),
+    ("held", machine("a"), False, False),
+    ("starts", machine("a", "Released"), False, False),
+    ("has not started in time", machine("a", "Released", age=600), False, True),
+]
+
+
+@pytest.mark.parametrize("reason, stored, over, settled", OVER, ids=[row[0] for row in OVER])
+def test_when_it_is_over(reason: str, stored: Tree, over: bool, settled: bool) -> None:
+    delay = 30 if stored.pop("delay", False) else 0
+    policy = rules(restart={"readyWhen": {"delaySeconds": delay}})
+    there = d.world(failed(stored), d.vm("a"), d.child("a"))
+    assert restart.is_over(machines(there)) is over
+    assert restart.is_settled(policy, machines(there), see(there), there.now) is settled
