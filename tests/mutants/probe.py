@@ -12,7 +12,10 @@ import msgspec
 
 import vdcos
 from tests.simulation.test_budget import BUDGETS
+from tests.simulation.test_hosts import BUDGETS as HOST_BUDGETS
+from vdcos.testing import hostdrivers
 from vdcos.testing.drivers import Case, Explorer, by_name
+from vdcos.testing.failures import failures
 from vdcos.testing.faults import AtWrite, every
 from vdcos.testing.replica import Violation
 from vdcos.testing.scenarios import catalogue
@@ -28,6 +31,8 @@ class Run(msgspec.Struct, frozen=True, omit_defaults=True):
     view: str = "none"
     replicas: int = 1
     seed: int = -1
+    hosts: bool = False
+    """Whether the seed is one of failures of hosts."""
 
 
 class Verdict(msgspec.Struct):
@@ -55,11 +60,13 @@ class Order(msgspec.Struct):
 def everything(first: Sequence[Run]) -> Iterator[Run]:
     """Without end, the cheapest first: every scenario, every fault (in the scenarios of ``first``, or all), seeds."""
     yield from first
-    names = [scenario.name for scenario in catalogue()]
-    yield from (Run(name) for name in names)
     hinted = list(dict.fromkeys(run.scenario for run in first if run.scenario))
-    yield from (Run(name, api, view) for api, view in every() for name in hinted or names)
-    yield from (Run(seed=seed) for seed in itertools.count())
+    hosts = bool(set(hinted) & HOST_BUDGETS.keys())
+    names = [scenario.name for scenario in (failures() if hosts else catalogue())]
+    yield from (Run(name) for name in names)
+    faults = hostdrivers.every() if hosts else every()
+    yield from (Run(name, api, view) for api, view in faults for name in hinted or names)
+    yield from (Run(seed=seed, hosts=hosts) for seed in itertools.count())
 
 
 class Prober:
@@ -84,7 +91,7 @@ class Prober:
     def _run(self, run: Run) -> None:
         """Raises Violation."""
         if run.seed >= 0:
-            case = Case.of(run.seed)
+            case = hostdrivers.HostCase.of(run.seed) if run.hosts else Case.of(run.seed)
             self._begin(case.scenario, f"seed {run.seed}")
             case.run()
             return
@@ -106,9 +113,14 @@ class Prober:
         """Its reference run checks the laws, and the write budget. Raises Violation."""
         found = self._explorers.get((scenario, replicas))
         if found is None:
-            found = self._explorers[scenario, replicas] = Explorer(by_name(scenario), replicas=replicas)
-            if found.reference.writes > BUDGETS[scenario]:
-                raise Violation("write budget", f"{found.reference.writes} writes, and {BUDGETS[scenario]} are needed")
+            if scenario in HOST_BUDGETS:
+                found = hostdrivers.HostExplorer(hostdrivers.by_name(scenario), replicas=replicas)
+            else:
+                found = Explorer(by_name(scenario), replicas=replicas)
+            self._explorers[scenario, replicas] = found
+            needed = HOST_BUDGETS[scenario] if scenario in HOST_BUDGETS else BUDGETS[scenario]
+            if found.reference.writes > needed:
+                raise Violation("write budget", f"{found.reference.writes} writes, and {needed} are needed")
         return found
 
 

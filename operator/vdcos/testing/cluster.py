@@ -6,20 +6,31 @@ the pure hypervisor model. Nothing in here keeps state of its own but the hosts 
 """
 
 import contextlib
+import math
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
 
-from vdcos.core import quantity
+from vdcos.core import hosts, quantity
 from vdcos.core.foreign.cdi import DataVolume
-from vdcos.core.foreign.kubernetes import FailedMount, Node, PersistentVolumeClaim, StorageClass
+from vdcos.core.foreign.kubernetes import (
+    HEARTBEAT,
+    NODE_LEASES,
+    FailedMount,
+    Lease,
+    Node,
+    PersistentVolumeClaim,
+    StorageClass,
+)
 from vdcos.core.foreign.kubevirt import VirtualMachine, VirtualMachineInstance
 from vdcos.core.objects import Key, Resource
 from vdcos.runtime.requests import ApiError
 from vdcos.testing.apiserver import NAMESPACE, ApiServer, Change, Held
 from vdcos.testing.hypervisor import step
+from vdcos.testing.hypervisor.kubelet import host_address
+from vdcos.testing.hypervisor.node import boot_id, system_uuid
 from vdcos.testing.hypervisor.objects import Claim, Meta, Pod, Vmi
 from vdcos.testing.hypervisor.values import (
     Entry,
@@ -37,13 +48,14 @@ from vdcos.testing.hypervisor.values import (
     VmiGone,
     VmiSeen,
     Write,
+    micro_stamp,
     stamp,
 )
 from vdcos.testing.trees import Tree
 
 VM, VMI = VirtualMachine.resource, VirtualMachineInstance.resource
 DV, PVC, CLASS = DataVolume.resource, PersistentVolumeClaim.resource, StorageClass.resource
-NODE, EVENT = Node.resource, FailedMount.resource
+NODE, EVENT, LEASE = Node.resource, FailedMount.resource, Lease.resource
 POD = Resource("", "v1", "pods", "Pod")
 SECRET = Resource("", "v1", "secrets", "Secret")
 CONFIG_MAP = Resource("", "v1", "configmaps", "ConfigMap")
@@ -63,6 +75,9 @@ WAITS = "PendingPopulation"
 """Phase of a DataVolume that waits for its first user. (Without CDI's populators it is called WaitForFirstConsumer.)"""
 UNPAUSED = "kubevirt.io/virtual-machine-unpaused"
 
+OFFERS = {"cpu": "8", "bridge.network.kubevirt.io/br0": "110", "vdcos.dev/nvme": "4"}
+ORPHANED = 60.0
+"""Seconds after which pods are removed whose node does not exist any more."""
 MONITOR_GRACE = 40.0
 """Seconds without a sign of life after which a node is called NotReady."""
 EVICTION = 300.0
@@ -102,28 +117,46 @@ Later = Callable[[float, Happens], None]
 class Cluster:
     """``later`` puts something on the agenda, in so many seconds."""
 
-    def __init__(self, api: ApiServer, later: Later, hosts: int = 2) -> None:
+    def __init__(self, api: ApiServer, later: Later, hosts: int = 2, lively: bool = False) -> None:
         self.api = api
         self.later = later
+        self.lively = lively
+        """Whether hosts say who they are and that they live: boot ids, Leases, heartbeats. Renewals are no events, or
+        the world would never come to rest: ``last_sign`` tells of them."""
+        self.turns = 0
+        """Counts how often a host has fallen silent, or was heard again."""
+        self.silent_since: dict[str, float] = {}
+        """When each host last fell silent."""
+        self.near: frozenset[str] = frozenset()
+        """Hosts that are cut off from the API server only: the operator reaches their kubelets' ports."""
+        self.hasty: frozenset[str] = frozenset()
+        """Hosts whose BMC says Off for a moment as soon as it has accepted a power-off."""
+        self.accepted: dict[str, float] = {}
+        """When each BMC last accepted one."""
         self.hosts = {f"host-{i}": Host(f"host-{i}", i) for i in range(1, hosts + 1)}
         self.entries: list[Entry] = []
         self._pending: set[Call] = set()
 
     def fork(self, api: ApiServer, later: Later) -> "Cluster":
-        twin = Cluster(api, later, 0)
+        twin = Cluster(api, later, 0, self.lively)
+        twin.turns, twin.silent_since, twin.near = self.turns, dict(self.silent_since), self.near
+        twin.hasty, twin.accepted = self.hasty, dict(self.accepted)
         twin.hosts, twin.entries, twin._pending = dict(self.hosts), list(self.entries), set(self._pending)
         return twin
 
     def install(self) -> None:
         """The nodes come up, and namespaces exist."""
         for name, host in self.hosts.items():
-            offers = {"cpu": "8", "bridge.network.kubevirt.io/br0": "110", "vdcos.dev/nvme": "4"}
             ready = {"type": "Ready", "status": "True"}
-            status = {"allocatable": offers, "conditions": [ready]}
-            labels = {"kubernetes.io/hostname": name, "zone": f"zone-{host.index}", "pool": "all"}
-            meta = {"name": name, "labels": labels}
-            self.api.create(NODE, {"apiVersion": "v1", "kind": "Node", "metadata": meta, "status": status})
+            status = {"allocatable": OFFERS, "conditions": [ready]}
+            meta = {"name": name, "labels": self._labels(host)}
+            node = {"apiVersion": "v1", "kind": "Node", "metadata": meta, "spec": {}}
+            self.api.create(NODE, {**node, "status": status})
             self._tell(name, Up())
+
+    @staticmethod
+    def _labels(host: Host) -> dict[str, str]:
+        return {"kubernetes.io/hostname": host.name, "zone": f"zone-{host.index}", "pool": "all"}
 
     # What the simulator calls
 
@@ -166,6 +199,8 @@ class Cluster:
                     self._call("vmi", vmi.key)
         elif resource == NODE:
             self._retry_pods()
+            if change.type == "DELETED":
+                self._call("evict", held.key.name, ORPHANED)
             if held.tree.get("spec", {}).get("taints"):
                 self._call("evict", held.key.name)
         elif resource in (SECRET, CONFIG_MAP):
@@ -181,12 +216,13 @@ class Cluster:
 
     def mark(self) -> Hashable:
         """What tells two states of the hosts apart, besides what the API server holds and the agenda."""
-        return tuple(
+        signs = (tuple((name, round(at, 1)) for name, at in self.silent_since.items()), self.near, self.hasty)
+        return signs, tuple(
             (
                 host.powered, host.connected, host.hung, host.boots, host.handler, host.addresses,
                 tuple(sorted(host.faults.items())), tuple(sorted(host.pods)), tuple(sorted(host.vmis)),
                 frozenset(host.runs.values()),
-                frozenset(host.processes.values()), host.deferred,
+                frozenset(host.processes.values()), host.deferred, round(host.up_since, 1),
             )
             for host in self.hosts.values()
         )  # fmt: skip
@@ -207,8 +243,12 @@ class Cluster:
         todo: list[tuple[str, Event]] = [(name, event)]
         while todo:
             host, what = todo.pop(0)
-            outcome = step(self.hosts[host], what, self.api.now)
+            before = self.hosts[host]
+            outcome = step(before, what, self.api.now)
             self.hosts[host] = outcome.host
+            if before.writing is not outcome.host.writing:
+                self.turns += 1
+                self.silent_since[host] = self.api.now if before.writing else math.inf
             self.entries += outcome.entries
             for write in outcome.writes:
                 self._carry_out(host, write)
@@ -227,6 +267,9 @@ class Cluster:
 
     def _carry_out(self, host: str, write: Write) -> None:
         """A host's write. One that is refused is forgotten: the host is shown something newer."""
+        if self.lively and write.ref.resource == "leases" and self.hosts[host].writing:
+            self._introduce(self.hosts[host])
+            return
         resource = _BY_PLURAL.get(write.ref.resource)
         if resource is None or not self.hosts[host].writing:
             return
@@ -246,6 +289,43 @@ class Cluster:
             held = self.api.get(resource, key)
             if held is not None:
                 self.later(REACTION, Show(host, resource, key, held.meta["uid"]))
+
+    def _introduce(self, host: Host) -> None:
+        """What a kubelet and virt-handler say when they come (back), in one: who the host is, and that it lives."""
+        now, name = self.api.now, host.name
+        kept = [] if (known := self.api.get(NODE, Key("", name))) is None else known.tree["status"]["conditions"]
+        status = {
+            "conditions": [*(c for c in kept if c["type"] != "Ready"), {"type": "Ready", "status": "True"}],
+            "nodeInfo": {"bootID": boot_id(host), "systemUUID": system_uuid(host)},
+            "addresses": [{"type": "InternalIP", "address": host_address(host)}],
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": host.kubelet_port}},
+        }
+        said: Tree = {"labels": {hosts.SCHEDULABLE: "true"}, "annotations": {HEARTBEAT: stamp(now)}}
+        if known is None:
+            meta = {"name": name, **said, "labels": {**self._labels(host), **said["labels"]}}
+            node = {"apiVersion": "v1", "kind": "Node", "metadata": meta, "spec": {}}
+            known = self.api.create(NODE, {**node, "status": {"allocatable": OFFERS, **status}})
+        else:
+            self.api.merge_patch(NODE, known.key, {"metadata": said, "status": status})
+        key, spec = Key(NODE_LEASES, name), {"holderIdentity": name, "renewTime": micro_stamp(now)}
+        if self.api.get(LEASE, key) is not None:
+            self.api.merge_patch(LEASE, key, {"spec": spec})
+            return
+        owner = {"apiVersion": "v1", "kind": "Node", "name": name, "uid": known.meta["uid"]}
+        meta = {"name": name, "namespace": NODE_LEASES, "ownerReferences": [owner]}
+        self.api.create(LEASE, {"apiVersion": LEASE.api_version, "kind": "Lease", "metadata": meta, "spec": spec})
+
+    def last_sign(self, name: str, every: float, until: float) -> float:
+        """When a host last gave a sign of life by then, of one that it gives at intervals while it is heard."""
+        host = self.hosts.get(name)
+        if host is None or not self.lively:
+            return -math.inf
+        lasted = min(until, self.silent_since.get(name, math.inf)) - host.up_since
+        return host.up_since + math.floor(lasted / every) * every if lasted >= 0 else -math.inf
+
+    def gives_signs(self, name: str) -> bool:
+        """Whether a host goes on giving signs of life."""
+        return self.lively and name in self.hosts and self.hosts[name].writing
 
     def _strategic(self, resource: Resource, key: Key, write: Write) -> Tree:
         """A strategic merge patch as a merge patch, as far as pods need it: conditions merge by type."""
@@ -577,6 +657,7 @@ class Cluster:
             node.key.name
             for node in sorted(self.api.all(NODE), key=lambda held: held.key)
             if _condition(node, "Ready").get("status") == "True"
+            and admits(node)
             and pod.tree["spec"]["nodeSelector"].items() <= node.meta.get("labels", {}).items()
         ]
         if not fitting:
@@ -604,6 +685,9 @@ class Cluster:
         node, alive = self.api.get(NODE, Key("", name)), self.hosts[name].writing
         if node is None:
             return
+        if self.lively and not alive and (left := self.silent_since[name] + MONITOR_GRACE - self.api.now) > REACTION:
+            self._call("node", name, left)
+            return
         state = "True" if alive else "Unknown"
         if _condition(node, "Ready").get("status") != state:
             self._status(
@@ -627,8 +711,9 @@ class Cluster:
         if self.hosts[name].writing:
             return
         out = self.api.get(NODE, Key("", name))
-        gone = out is None or any(
-            t["key"].endswith("out-of-service") for t in out.tree.get("spec", {}).get("taints", ())
+        gone = out is None or (
+            _condition(out, "Ready").get("status") != "True"
+            and any(t["key"].endswith("out-of-service") for t in out.tree.get("spec", {}).get("taints", ()))
         )
         for pod in self.api.all(POD):
             if pod.tree["spec"].get("nodeName") == name:
@@ -787,6 +872,14 @@ def _nodes(vmi: Held) -> set[str]:
     status = vmi.tree.get("status", {})
     state = status.get("migrationState") or {}
     return {status.get("nodeName", ""), state.get("sourceNode", ""), state.get("targetNode", "")}
+
+
+def admits(node: Held) -> bool:
+    """Whether the scheduler may put a pod there that tolerates nothing."""
+    spec = node.tree.get("spec", {})
+    return not spec.get("unschedulable") and not any(
+        taint["effect"] in ("NoSchedule", "NoExecute") for taint in spec.get("taints", ())
+    )
 
 
 def _claim_of(volume: Mapping[str, Any]) -> str:

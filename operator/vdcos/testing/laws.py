@@ -15,6 +15,7 @@ from vdcos.core import disks, kinds, ownership, quantity
 from vdcos.core.finalizers import IN_USE
 from vdcos.core.foreign.multus import NetworkAttachmentDefinition
 from vdcos.core.objects import Key, Resource
+from vdcos.core.plan import Ask
 from vdcos.runtime.lease import LEASE as LEASE_RESOURCE
 from vdcos.runtime.queue import Item
 from vdcos.testing.apiserver import NAMESPACE, Change, Held
@@ -84,11 +85,18 @@ class Laws:
             if len(holders) > 1:
                 raise Violation("never two", f"disk {disk} is written to by {holders}")
 
+    def asked(self, world: World, replica: Replica, item: Item, ask: Ask) -> None:
+        """Something outside is asked."""
+
     # At rest
+
+    def essence(self, world: World) -> Mapping[str, Any]:
+        """What two paths that end alike have in common."""
+        return essence_of(world)
 
     def at_rest(self, world: World) -> int:
         """Check a world in which nothing happens any more. Returns a hash of how it ended."""
-        essence = essence_of(world)
+        essence = self.essence(world)
         for vm in world.api.all(kinds.VIRTUAL_MACHINE):
             _status_is_true(world, vm)
             _child_is_as_declared(world, vm)
@@ -446,8 +454,19 @@ def _child_is_as_declared(world: World, vm: Held) -> None:
         return
     if child is None or not child.owned_by(vm.meta["uid"]):
         raise Violation("status truth", f"{vm.key} is Applied, and there is no KubeVirt VM of ours")
-    if found := _differences(vm, child):
+    found = _differences(vm, child)
+    if found.keys() - ({"halted"} if _waits_for_its_turn(world, vm) else set()):
         raise Violation("status truth", f"{vm.key} is Applied, and its KubeVirt VM has not what is declared: {found}")
+
+
+def _waits_for_its_turn(world: World, vm: Held) -> bool:
+    """Whether the failure of its host holds the VM off for now."""
+    return any(
+        machine["uid"] == vm.meta["uid"] and machine["state"] == "Held"
+        for failure in world.api.all(kinds.HOST_FAILURE)
+        if failure.tree.get("status", {}).get("phase") != "Completed"
+        for machine in failure.tree.get("status", {}).get("machines", ())
+    )
 
 
 def _differences(vm: Held, child: Held) -> Mapping[str, Any]:
@@ -489,7 +508,7 @@ def _no_orphans(world: World) -> None:
         if resource == DV and not held.deleting:
             _goes_with_its_vm(world, held)
         ours = held.meta.get("labels", {}).get(MANAGED) == MANAGER
-        if ours and not owners and resource not in (DV, PVC):
+        if ours and not owners and resource not in (DV, PVC, kinds.HOST_FAILURE):
             raise Violation("no orphan", f"{resource.kind} {held.key} has no owner")
 
 

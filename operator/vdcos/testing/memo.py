@@ -10,8 +10,8 @@ from typing import Any, NamedTuple, TypeVar
 
 from vdcos import api
 from vdcos.core.objects import Index, Key, Own, Stored, Total, Unreadable
-from vdcos.core.plan import Answer, Instant, Plan
-from vdcos.core.service import Service
+from vdcos.core.plan import Action, Answer, Instant, Plan
+from vdcos.core.service import Founder, Service
 from vdcos.core.snapshot import Snapshot
 from vdcos.runtime.store import Store, decoder
 
@@ -96,6 +96,12 @@ class _Recorder:
     def changed_at(self, kind: type[Any], key: Key) -> float | None:
         return self._noted("changed_at", kind, key)  # type: ignore[no-any-return]
 
+    def silent_since(self, kind: type[Any], key: Key) -> float | None:
+        return self._noted("silent_since", kind, key)  # type: ignore[no-any-return]
+
+    def gone_since(self, kind: type[Any], key: Key) -> float | None:
+        return self._noted("gone_since", kind, key)  # type: ignore[no-any-return]
+
     def heard_at(self, kind: type[Any]) -> float:
         return self._noted("heard_at", kind)  # type: ignore[no-any-return]
 
@@ -166,13 +172,29 @@ class Memo:
         return plan
 
 
+class FoundingMemo(Memo):
+    """One whose service makes objects of its own kind."""
+
+    def found(self, key: Key, seen: _Node) -> Sequence[Action]:
+        return self._service.found(key, seen.seen)  # type: ignore[attr-defined,no-any-return]
+
+
+def remembering(service: Service[Any, Any]) -> Memo:
+    """The service, with a memory."""
+    return FoundingMemo(service) if isinstance(service, Founder) else Memo(service)
+
+
 class SharedStore(Store):
     """The operator's store, with objects decoded and parsed once for all worlds, and therefore not packed.
 
-    ``last_word`` tells when a kind's source was last heard: whoever models the sources sets it.
+    Whoever models the sources sets what tells of them: ``last_word``, when a kind's source was last heard;
+    ``since``, since when without a long pause; ``last_sign``, when the last sign of life was heard that is no
+    event in the model (a Lease that is renewed).
     """
 
     last_word: Callable[[type[Any]], float]
+    since: Callable[[type[Any]], float]
+    last_sign: Callable[[type[Any], Key], float]
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -191,6 +213,17 @@ class SharedStore(Store):
 
     def heard_at(self, kind: type[Any]) -> float:
         return self.last_word(kind)
+
+    def changed_at(self, kind: type[Any], key: Key) -> float | None:
+        changed = super().changed_at(kind, key)
+        return changed if changed is None else max(changed, self.last_sign(kind, key))
+
+    def silent_since(self, kind: type[Any], key: Key) -> float | None:
+        changed = self.changed_at(kind, key)
+        return changed if changed is None else max(changed, self.heard_since(kind))
+
+    def heard_since(self, kind: type[Any]) -> float:
+        return self.since(kind)
 
     def decoder(self, kind: type[Any]) -> Callable[[bytes], Stored]:
         return lambda raw: decoded(kind, raw)

@@ -10,19 +10,22 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from vdcos.core.foreign.kubernetes import NODE_LEASES, Heartbeat, Lease
 from vdcos.core.objects import Key, Meta, Object, Resource
 from vdcos.core.plan import Action
 from vdcos.core.service import Service
-from vdcos.runtime.answers import NOBODY, Answers
-from vdcos.runtime.engine import Clock, Conversation, Engine, Outcome
+from vdcos.runtime.answers import Answers
+from vdcos.runtime.engine import Conversation, Engine, Outcome
 from vdcos.runtime.lease import Elector, Timing
 from vdcos.runtime.queue import Item, Queue
 from vdcos.runtime.requests import ApiError, Request
 from vdcos.runtime.shell import IN_FLIGHT, LEAST_SECONDS, MOST_SECONDS, NotLeading, land, seconds_for_request
+from vdcos.runtime.silences import Silences
 from vdcos.runtime.store import version
 from vdcos.services.catalogue import dated
 from vdcos.testing.apiserver import Change, Held
 from vdcos.testing.memo import SharedStore, decoded
+from vdcos.testing.outside import Outside
 
 if TYPE_CHECKING:
     from vdcos.testing.simulator import World
@@ -82,6 +85,8 @@ class Relist:
     kind: type[Any]
 
 
+SIGNS: dict[type[Any], float] = {Lease: 10.0, Heartbeat: 60.0}
+"""The kinds by which hosts show that they live, and every how many seconds they do."""
 NO_ANSWER = ApiError(0, "Timeout", "no answer in time")
 LEASE = ("kube-system", "vdcos")
 """Namespace and name of the Lease."""
@@ -126,13 +131,18 @@ class Stream:
     silent_since: float = 0.0
     agreed: int = -1
     """Where in the log the store was last seen to hold what the API server holds."""
+    heard_since: float = 0.0
+    """Since when it has been heard without a long pause."""
 
     def silence(self, now: float, seconds: float) -> None:
         self.silent_since, self.silent_until = now, now + seconds
+        if seconds > getattr(self.kind, "spell", math.inf):
+            self.heard_since = now + seconds
 
     def fork(self) -> "Stream":
         twin = Stream(self.kind, self.resource, self.wanted, self.selective, self.position)
         twin.silent_until, twin.silent_since, twin.agreed = self.silent_until, self.silent_since, self.agreed
+        twin.heard_since = self.heard_since
         return twin
 
 
@@ -159,6 +169,8 @@ class Observer:
         self._world.note(f"{self._replica} {item.service} {item.key}: refused: {error}")
 
     def bug(self, item: Item, error: Exception) -> None:
+        if isinstance(error, Violation):  # a law about what is asked outside, broken while the engine asks
+            raise error
         raise Violation("no bugs", f"{item.service} raised on {item.key}: {type(error).__name__}: {error}") from error
 
 
@@ -168,18 +180,25 @@ class Replica:
     def __init__(self, world: "World", name: str, served: Sequence[Service[Any, Any]], life: int = 1) -> None:
         self.name = name
         self.world = world
+        self.started = world.now
         self.life = life
         """Counts processes of this name: each has another identity."""
         self.served = served
         self.resources = world.resources
-        self.store = SharedStore(self.resources, world.indexes, dated(served), world.mono)
-        self.store.last_word = self.heard_at
-        self.queue = Queue()
-        self.engine = Engine(served, self.store, self.queue, Observer(world, name), world.clock)
-        self.streams = {
+        self.streams: dict[type[Any], Stream] = {
             kind: Stream(kind, resource, _selected(kind), bool(getattr(kind, "field_selector", "")))
             for kind, resource in self.resources.items()
         }
+        self.store = SharedStore(self.resources, world.indexes, dated(served), world.mono)
+        self.store.last_word = self.heard_at
+        self.store.since = self.heard_since
+        self.store.last_sign = self.last_sign
+        self.queue = Queue()
+        self.asker = Outside(world, self)
+        self.engine = Engine(served, self.store, self.queue, Observer(world, name), world.clock, self.asker)
+        self.engine._silences._since = self._will_be_silent_since
+        self._awaited: tuple[Any, ...] = ()
+        """What the times in the engine's silences were reckoned by."""
         self.heard_by: dict[Resource, tuple[type[Any], ...]] = {}
         """The kinds whose watches tell of a resource."""
         for kind, resource in self.resources.items():
@@ -204,6 +223,42 @@ class Replica:
         deaf = self.world.now < max(stream.silent_until, self.cut_until)
         return stream.silent_since if deaf else self.world.now
 
+    def last_sign(self, kind: type[Any], key: Key) -> float:
+        """When it last heard a host's sign of life that is no event here, but would be one: a Lease that is renewed, or
+        virt-handler's heartbeat. What was not heard at its time is heard when the watch speaks again."""
+        if (kind is Lease and key.namespace != NODE_LEASES) or kind not in SIGNS:
+            return -math.inf
+        cluster, stream, now = self.world.cluster, self.streams[kind], self.world.now
+        if now < stream.silent_until:
+            return cluster.last_sign(key.name, SIGNS[kind], stream.silent_since)
+        last = cluster.last_sign(key.name, SIGNS[kind], now)
+        return max(last, stream.silent_until) if last >= stream.silent_since > 0 else last
+
+    def _will_be_silent_since(self, kind: type[Any], key: Key) -> float | None:
+        """Since when an object will be silent if nothing happens any more: one that is renewed, and heard, never."""
+        lives = kind in SIGNS and self.world.cluster.gives_signs(key.name)
+        known = self.store.silent_since(kind, key)
+        return math.inf if lives and known is not None and self.heard_at(kind) == self.world.now else known
+
+    def _next_silence(self) -> float | None:
+        """As the engine has it, reckoned anew when a host has fallen silent or is heard again, or a watch has."""
+        silences = self.engine._silences
+        if not silences._wanted:
+            return None
+        awaited = (self.world.cluster.turns, *(self.heard_at(kind) == self.world.now for kind in SIGNS))
+        if awaited != self._awaited:
+            self._awaited, silences._heap = awaited, []
+            for item, wanted in silences._wanted.items():
+                for watched, seconds in wanted.items():
+                    began = self._will_be_silent_since(*watched)
+                    silences._push(math.inf if began is None else began + seconds, item, watched, seconds)
+        due = self.engine.next_silence()
+        return None if due == math.inf else due
+
+    def heard_since(self, kind: type[Any]) -> float:
+        """Since when its watch is heard without a long pause."""
+        return self.streams[kind].heard_since
+
     def fork(self, world: "World") -> "Replica":
         """A process in the same state. Conversations cannot be forked: there must be none."""
         assert not self.talking
@@ -212,9 +267,10 @@ class Replica:
         if self.elector is not None:
             twin.elector = copy.copy(self.elector)
             twin.elector._clock = world.mono
-        twin.store = _forked_store(self.store, world.mono, twin.heard_at)
+        twin.store = _forked_store(self.store, world.mono, twin)
         twin.queue = _forked_queue(self.queue)
-        twin.engine = _forked_engine(self.engine, twin.store, twin.queue, Observer(world, self.name), world.clock)
+        twin.asker = Outside(world, twin)
+        twin.engine = _forked_engine(self.engine, twin)
         twin.streams = {kind: stream.fork() for kind, stream in self.streams.items()}
         return twin
 
@@ -244,6 +300,7 @@ class Replica:
             self.store.unavailable(kind, f"the API {stream.resource.plural} is not installed")
             return
         stream.position = len(api.changes(stream.resource))
+        stream.heard_since = max(stream.heard_since, self.started)
         listed = [stored(kind, held) for held in api.all(stream.resource) if stream.wanted(held)]
         self.store.replace(kind, listed, str(api.version))
 
@@ -296,7 +353,9 @@ class Replica:
         """When there is something to do, in the world's time. One that does not lead has nothing to do."""
         if self.restarts_at < math.inf:
             return self.restarts_at
-        due = self.queue.next_due()
+        due, silence = self.queue.next_due(), self._next_silence()
+        if due is None or (silence is not None and silence < due):
+            due = silence
         if due is None or len(self.talking) >= IN_FLIGHT or self.remaining() <= LEAST_SECONDS:
             return math.inf
         return max(self.world.now, due, self.paused_until)
@@ -315,6 +374,8 @@ class Replica:
         if self.restarts_at < math.inf:
             self.world.restart(self)
             return
+        if self._next_silence() is not None:
+            self.engine.listen()
         due = self.queue.next_due()
         item = self.queue.pop(self.world.now)
         if item is not None and due is not None:
@@ -482,13 +543,14 @@ def _twin(thing: T) -> T:
     return twin
 
 
-def _forked_store(
-    source: SharedStore, clock: Callable[[], float], heard_at: Callable[[type[Any]], float]
-) -> SharedStore:
+def _forked_store(source: SharedStore, clock: Callable[[], float], twin: Replica) -> SharedStore:
     store = _twin(source)
-    store._clock, store.last_word, store._listeners, store._parsed = clock, heard_at, [], {}
+    store._clock, store._listeners, store._parsed = clock, [], {}
+    store.last_word, store.last_sign = twin.heard_at, twin.last_sign
+    store.since = lambda kind: twin.streams[kind].heard_since
     store.stirred = set(source.stirred)
     store._changed = {kind: dict(times) for kind, times in source._changed.items()}
+    store._gone = {kind: dict(times) for kind, times in source._gone.items()}
     store._indexed = {index: _twin(indexed) for index, indexed in source._indexed.items()}
     for indexed in store._indexed.values():
         indexed.keys = {word: keys if isinstance(keys, tuple) else dict(keys) for word, keys in indexed.keys.items()}
@@ -510,18 +572,32 @@ def _forked_queue(source: Queue) -> Queue:
     return queue
 
 
-def _forked_engine(source: Engine, store: SharedStore, queue: Queue, observer: Observer, clock: Clock) -> Engine:
-    engine = _twin(source)
-    engine._store, engine._queue, engine._observer, engine._clock = store, queue, observer, clock
-    engine._answers = Answers(NOBODY, lambda item: queue.add(item, clock().mono), lambda: clock().mono)
+def _forked_engine(source: Engine, twin: Replica) -> Engine:
+    engine, store, queue, clock = _twin(source), twin.store, twin.queue, twin.world.clock
+    engine._store, engine._queue, engine._observer, engine._clock = store, queue, Observer(twin.world, twin.name), clock
+    engine._answers = Answers(twin.asker, lambda item: queue.add(item, clock().mono), lambda: clock().mono)
+    engine._answers._held = {
+        item: {id_: copy.copy(known) for id_, known in held.items()} for item, held in source._answers._held.items()
+    }
+    engine._answers._uids = dict(source._answers._uids)
+    engine._silences = _forked_silences(source._silences, twin)
     engine._views = {name: _twin(view) for name, view in source._views.items()}
     for view in engine._views.values():
         view._store, view._answers = store, engine._answers
     engine._writing = {}
     engine._refused = {item: dict(known) for item, known in source._refused.items()}
     engine._unsure = {item: list(known) for item, known in source._unsure.items()}
+    engine._doubted = {item: list(known) for item, known in source._doubted.items()}
     store.subscribe(engine._wake)
     return engine
+
+
+def _forked_silences(source: Silences, twin: Replica) -> Silences:
+    silences = Silences(twin._will_be_silent_since)
+    silences._wanted = {item: dict(wanted) for item, wanted in source._wanted.items()}
+    silences._heap = list(source._heap)
+    silences._order = itertools.count(max((order for _, order, *_ in source._heap), default=0) + 1)
+    return silences
 
 
 def _queue_mark(queue: Queue, now: float) -> tuple[Any, ...]:
@@ -540,4 +616,28 @@ def _remembered(engine: Engine) -> tuple[Any, ...]:
         (item, tuple((kind, key, engine._store.entries(kind, key)) for kind, key in known))
         for item, known in engine._unsure.items()
     )
-    return refused, unsure
+    doubted = tuple((item, tuple(request.path for request in known)) for item, known in engine._doubted.items())
+    return refused, unsure, doubted, *_awaited(engine)
+
+
+def _awaited(engine: Engine) -> tuple[Any, ...]:
+    """What was asked and answered, for which silences is waited, and when what is dated has changed."""
+    asked = tuple(
+        (item, tuple((id_, known.running, _tick(known.asked), _told(known.answer)) for id_, known in held.items()))
+        for item, held in engine._answers._held.items()
+    )
+    waited = tuple((item, tuple(wanted.items())) for item, wanted in engine._silences._wanted.items())
+    changed = tuple(
+        (kind, tuple((key, _tick(at)) for key, at in times.items())) for kind, times in engine._store._changed.items()
+    )
+    return asked, waited, changed
+
+
+def _tick(at: float) -> int:
+    return round(at / TICK)
+
+
+def _told(answer: Any) -> tuple[Any, ...]:
+    if answer is None:
+        return ()
+    return answer.ok, _tick(answer.asked), _tick(answer.at), tuple(answer.value.items()), answer.error

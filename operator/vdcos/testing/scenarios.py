@@ -41,7 +41,7 @@ class Create:
         world.api.create(resource_of(self.manifest), self.manifest, "user", strict=True)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Edit:
     """A merge patch by somebody: a user's edit of an object of ours, or anybody's of a child."""
 
@@ -185,6 +185,7 @@ class Scenario:
         Of several replicas, the one that gets the Lease acts; a single one needs none.
         """
         world = World(hosts=self.hosts, **options)
+        self.prepare(world)
         kubevirt = {
             "apiVersion": "kubevirt.io/v1", "kind": "KubeVirt",
             "metadata": {"name": "kubevirt", "namespace": "kube-system"},
@@ -199,6 +200,9 @@ class Scenario:
         for number in range(replicas):
             world.start(f"operator-{number}" if replicas > 1 else "operator", competes=replicas > 1)
         return world
+
+    def prepare(self, world: World) -> None:
+        """What is there before everything else."""
 
     def check(self, world: World) -> None:
         """Whether it ended as it should. Raises Violation."""

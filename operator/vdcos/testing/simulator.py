@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import msgspec
 
 from vdcos.core.objects import Key, Resource
-from vdcos.core.plan import Instant
+from vdcos.core.plan import Ask, Instant
 from vdcos.core.service import Service
 from vdcos.runtime.lease import LEASE as LEASE_RESOURCE
 from vdcos.runtime.queue import Item
@@ -27,7 +27,8 @@ from vdcos.runtime.shell import LEAST_SECONDS
 from vdcos.services.catalogue import indexes, kinds, services
 from vdcos.testing.apiserver import NAMESPACE, ApiServer, Change, Held
 from vdcos.testing.cluster import CONFIG_MAP, POD, SECRET, Cluster, Happens
-from vdcos.testing.memo import Memo
+from vdcos.testing.memo import Memo, remembering
+from vdcos.testing.outside import Reaches, Replied, reach
 from vdcos.testing.replica import (
     LEASE,
     NO_ANSWER,
@@ -43,6 +44,8 @@ from vdcos.testing.replica import (
 )
 
 START = 1_700_000_000.0
+LOSS = 0.01
+"""The share of packets that are lost where dice decide."""
 LAG = 0.001
 """How long after a write the operator hears of it by its watch."""
 
@@ -63,7 +66,7 @@ class Do:
     what: "Step"
 
 
-What = Do | Happens | Arrive | Answer | Hear | Relist
+What = Do | Happens | Arrive | Answer | Hear | Relist | Reaches | Replied
 
 
 class Faults:
@@ -101,6 +104,8 @@ class Checks(Protocol):
 
     def hosts(self, world: "World") -> None: ...
 
+    def asked(self, world: "World", replica: Replica, item: Item, ask: Ask) -> None: ...
+
 
 class Step(Protocol):
     """Something that somebody does, whenever the world has come to rest after the step before."""
@@ -126,6 +131,10 @@ class Chance:
     def lag(self) -> float:
         return LAG
 
+    def lost(self) -> bool:
+        """Whether a packet is lost on its way."""
+        return False
+
 
 class Dice(Chance):
     """Everything takes as long as a seed says, so that everybody overtakes everybody."""
@@ -147,6 +156,9 @@ class Dice(Chance):
     def lag(self) -> float:
         return self._random.choice((0.001, 0.01, 0.05, 0.3))
 
+    def lost(self) -> bool:
+        return self._random.random() < LOSS
+
 
 class World:
     """``trace`` is a list that collects what happens, or None for speed."""
@@ -159,6 +171,7 @@ class World:
         hosts: int = 2,
         trace: list[str] | None = None,
         laws: "Checks | None" = None,
+        lively: bool = False,
     ) -> None:
         self.now = START
         self.api = ApiServer()
@@ -166,7 +179,7 @@ class World:
         self.chance = chance or Chance()
         self.faults = faults or Faults()
         self.trace = trace
-        self.cluster = Cluster(self.api, self.later, hosts)
+        self.cluster = Cluster(self.api, self.later, hosts, lively)
         self.absent: frozenset[Resource] = frozenset()
         self.carried_out = 0
         """Writes that were carried out, also those that changed nothing."""
@@ -179,6 +192,8 @@ class World:
         self.replicas: dict[str, Replica] = {}
         self.flying: dict[int, Request] = {}
         """Requests on their way whose sender has ended."""
+        self.begun: set[tuple[str, str]] = set()
+        """The effects outside that were begun, by object and id."""
         self.deleted: set[tuple[Resource, Key]] = set()
         """What somebody other than the operator deleted by hand."""
         self.served = tuple(served) if served is not None else _remembering()
@@ -202,7 +217,7 @@ class World:
         twin.carried_out, twin.tried, twin.looks = self.carried_out, list(self.tried), self.looks
         twin.laws = self.laws
         twin._agenda, twin._numbers = list(self._agenda), self._numbers
-        twin.served, twin.deleted = self.served, set(self.deleted)
+        twin.served, twin.deleted, twin.begun = self.served, set(self.deleted), set(self.begun)
         twin.resources, twin.indexes = self.resources, self.indexes
         twin.replicas, twin.flying = {}, dict(self.flying)
         for name, replica in self.replicas.items():
@@ -319,7 +334,9 @@ class World:
 
     def _happens(self, what: What) -> None:
         match what:
-            case Hear(name) | Relist(name) | Answer(name) if self.replicas[name].paused_until > self.now:
+            case Hear(name) | Relist(name) | Answer(name) | Replied(name) if (
+                self.replicas[name].paused_until > self.now
+            ):
                 self.at(self.replicas[name].paused_until - self.now, what)
             case Relist(name) if self.replicas[name].cut_until > self.now:
                 self.at(self.replicas[name].cut_until - self.now, what)
@@ -335,6 +352,12 @@ class World:
                 self._guard(self.replicas[name], lambda: self.replicas[name].arrived(number))
             case Answer(name, number, answer):
                 self._guard(self.replicas[name], lambda: self.replicas[name].answered(number, answer))
+            case Reaches():
+                self.note(what)
+                reach(self, what)
+            case Replied(name):
+                self.note(what)
+                self.replicas[name].asker.replied(what)
             case Do(step):
                 self.note(f"*** {step}")
                 with contextlib.suppress(ApiError, NotYet):
@@ -468,7 +491,7 @@ class World:
 @lru_cache(maxsize=1)
 def _remembering() -> tuple[Memo, ...]:
     """The operator's services, for all worlds of this process."""
-    return tuple(map(Memo, services({})))
+    return tuple(map(remembering, services({})))
 
 
 def _order(entry: tuple[float, int, What]) -> tuple[float, int]:

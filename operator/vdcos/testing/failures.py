@@ -1,0 +1,422 @@
+"""Failures of hosts: what people do and what happens to hosts, under HA policies, and how it ends."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Any
+
+from vdcos.core import kinds
+from vdcos.core.foreign.kubernetes import NODE_LEASES
+from vdcos.core.objects import Key
+from vdcos.testing import builders
+from vdcos.testing.apiserver import Held
+from vdcos.testing.cluster import NODE, Tell
+from vdcos.testing.hypervisor.values import ClearFault, Fault, Hang, Partition, PowerOff, Recover, SetFault
+from vdcos.testing.replica import TICK, Violation
+from vdcos.testing.scenarios import (
+    GOLD,
+    VDCOS_VM,
+    Create,
+    Declare,
+    Delete,
+    Edit,
+    Later,
+    Restart,
+    Scenario,
+    Together,
+    ToHost,
+    machine,
+)
+from vdcos.testing.simulator import Chance, Do, Faults, World, bring
+from vdcos.testing.trees import Tree
+
+
+def policy(name: str = "all", **spec: Any) -> Tree:
+    """An HAPolicy that covers every host."""
+    kind = kinds.HA_POLICY
+    return {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": {"name": name}, "spec": spec}
+
+
+def host(name: str, bmc: bool = True, **spec: Any) -> Tree:
+    """A Host, with a power switch."""
+    if bmc:
+        spec["bmc"] = {"redfish": {"address": f"https://{name}.bmc.example", "credentials": "bmc"}}
+    kind = kinds.HOST
+    return {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": {"name": name}, "spec": spec}
+
+
+def vm(name: str, priority: str = "", needs: str = "") -> Tree:
+    """A VM with a disk, and its place in the order of restart."""
+    said: Tree = {**({"restartPriority": priority} if priority else {})}
+    if needs:
+        said["dependsOn"] = [{"name": needs}]
+    tree = machine(f"shop/{name}", nics=())
+    return {**tree, "spec": {**tree["spec"], **({"availability": said} if said else {})}}
+
+
+HOSTS = tuple(host(f"host-{number}") for number in (1, 2, 3))
+BARE = tuple(host(f"host-{number}", bmc=False) for number in (1, 2, 3))
+VICTIM = "host-1"
+
+
+def _cordon(value: bool | None, *names: str) -> Together:
+    changes = {"spec": {"unschedulable": value}}
+    return Together(tuple(Edit(NODE, name, changes, "admin") for name in names))
+
+
+@dataclass(frozen=True)
+class HostScenario(Scenario):
+    """One in which hosts say who they are and that they live. Before its first step its VMs run, all on one host.
+
+    ``timed``: how it ends depends on when things happen, so that a fault may change it.
+    """
+
+    hosts: int = 3
+    vms: Sequence[Tree] = ()
+    timed: bool = False
+    outcomes: Sequence[str] = ("Recovered",)
+    """How its failures end."""
+    marks: Mapping[str, Tree] = field(default_factory=dict)
+    """What other people's marks leave in the specs of nodes."""
+
+    def world(self, replicas: int = 1, **options: Any) -> World:
+        world = _prepared(self, replicas).fork()
+        world.chance = options.get("chance") or Chance()
+        world.faults = options.get("faults") or Faults()
+        world.trace, world.laws = options.get("trace"), options.get("laws")
+        world.script, world.done, world.tried, world.carried_out = self.steps, 0, [], 0
+        return world
+
+    def prepare(self, world: World) -> None:
+        bring(world, (builders.namespace(NODE_LEASES),))
+
+    def check(self, world: World) -> None:
+        super().check(world)
+        found = sorted(str(f.tree["status"].get("outcome")) for f in world.api.all(kinds.HOST_FAILURE))
+        if found != sorted(self.outcomes) and not self.timed:
+            raise Violation("convergence", f"failures end as {found} and not as {sorted(self.outcomes)}")
+        for node in world.api.all(NODE):
+            spec = {name: value for name, value in node.tree.get("spec", {}).items() if value}
+            if spec != self.marks.get(node.key.name, {}):
+                raise Violation("no trace", f"{node.key} ends with {spec}")
+
+
+def _prepared(scenario: HostScenario, replicas: int) -> World:
+    known = _PREPARED.get((scenario.name, replicas))
+    if known is None:
+        known = _PREPARED[scenario.name, replicas] = _installation(scenario, replicas)
+    return known
+
+
+_PREPARED: dict[tuple[str, int], World] = {}
+
+
+def _installation(scenario: HostScenario, replicas: int) -> World:
+    """All VMs run on one host, because the others were cordoned for that long."""
+    world = Scenario.world(scenario, replicas, lively=True)
+    others = [name for name in world.cluster.hosts if name != VICTIM]
+    world.script = (_cordon(True, *others), Together(tuple(map(Create, scenario.vms))), _cordon(None, *others))
+    while world.step():
+        pass
+    return world
+
+
+# What people do about failures, and when
+
+
+def _patch_failures(world: World, host: str, changes: Callable[[Held], Tree]) -> None:
+    for failure in world.api.all(kinds.HOST_FAILURE):
+        if failure.tree["spec"]["host"] == host and failure.tree.get("status", {}).get("phase") != "Completed":
+            world.api.merge_patch(kinds.HOST_FAILURE, failure.key, {"spec": changes(failure)}, "user")
+
+
+@dataclass(frozen=True)
+class Unplug:
+    """Somebody takes the power away by hand, and says so."""
+
+    host: str = VICTIM
+
+    def __call__(self, world: World) -> None:
+        world.cluster.happens(Tell(self.host, PowerOff()))
+        word = {"by": "Ada", "why": "unplugged"}
+        _patch_failures(
+            world,
+            self.host,
+            lambda failure: {"confirmedDown": {"incarnation": failure.tree["spec"]["incarnation"], **word}},
+        )
+
+
+@dataclass(frozen=True)
+class Approve:
+    """Somebody has looked, and lets a failure that is held go on."""
+
+    host: str = VICTIM
+
+    def __call__(self, world: World) -> None:
+        _patch_failures(world, self.host, lambda _: {"approved": True})
+
+
+@dataclass(frozen=True)
+class SayAnother:
+    """Somebody says that a host is down, and means another life of it."""
+
+    host: str = VICTIM
+
+    def __call__(self, world: World) -> None:
+        word = {"incarnation": "another-life", "by": "Bob", "why": "it was down last week"}
+        _patch_failures(world, self.host, lambda _: {"confirmedDown": word})
+
+
+@dataclass(frozen=True)
+class TakeName:
+    """Another machine calls itself by the host's name."""
+
+    host: str = VICTIM
+
+    def __call__(self, world: World) -> None:
+        info = {"bootID": "another-boot", "systemUUID": "another-machine"}
+        world.api.merge_patch(NODE, Key("", self.host), {"status": {"nodeInfo": info}})
+
+
+@dataclass(frozen=True)
+class Hasty:
+    """The host's BMC says Off as soon as it has accepted a power-off, for a moment."""
+
+    host: str = VICTIM
+
+    def __call__(self, world: World) -> None:
+        world.cluster.hasty = frozenset({self.host})
+
+
+@dataclass(frozen=True)
+class Stays:
+    """A VM does not run anywhere. Raises Violation."""
+
+    where: str
+
+    def __call__(self, world: World) -> None:
+        for name, each in world.cluster.hosts.items():
+            if any(process.active and process.key == self.where for process in each.processes.values()):
+                raise Violation("status truth", f"{self.where} runs on {name}, and is not to restart")
+
+
+@dataclass(frozen=True)
+class CutFromApi:
+    """A host does not reach the API server, and is reached by everybody else; or it does again."""
+
+    near: bool = True
+    host: str = VICTIM
+
+    def __call__(self, world: World) -> None:
+        world.cluster.near = frozenset({self.host}) if self.near else frozenset()
+        world.cluster.happens(Tell(self.host, Partition() if self.near else Recover()))
+
+
+@dataclass(frozen=True)
+class When:
+    """A step at the first moment at which a failure of the host is in one of these phases."""
+
+    phases: tuple[str, ...]
+    step: Any
+    host: str = VICTIM
+    until: float = math.inf
+    patience: float = 900.0
+    """Seconds for which it waits: no longer than a fault may delay it."""
+
+    def __call__(self, world: World) -> None:
+        found = {
+            failure.tree.get("status", {}).get("phase")
+            for failure in world.api.all(kinds.HOST_FAILURE)
+            if failure.tree["spec"]["host"] == self.host
+        }
+        until = world.now + self.patience if self.until == math.inf else self.until
+        if found & set(self.phases):
+            self.step(world)
+            world.notice()
+        elif world.now < until:
+            world.at(TICK, Do(replace(self, until=until)))
+
+
+@dataclass(frozen=True)
+class Told:
+    """A person is told what to do: a condition of the host's failure says so, where nothing else has gone wrong, which
+    takes its time. Raises Violation."""
+
+    words: str
+    host: str = VICTIM
+
+    def __call__(self, world: World) -> None:
+        if type(world.faults) is not Faults:
+            return
+        said = [
+            condition.get("message", "")
+            for failure in world.api.all(kinds.HOST_FAILURE)
+            if failure.tree["spec"]["host"] == self.host
+            for condition in failure.tree.get("status", {}).get("conditions", ())
+        ]
+        if not any(self.words in message for message in said):
+            raise Violation("a person is told", f"no condition says {self.words!r}: {said}")
+
+
+RELEASED = ("Restarting", "Recovering")
+OPEN = ("Held", "Fencing")
+UNPLUGGED, APPROVED = When(OPEN, Unplug(), patience=60.0), When(OPEN, Approve(), patience=60.0)
+BEGUN = ("Fencing", "Releasing", *RELEASED)
+
+
+def dies(host: str = VICTIM) -> ToHost:
+    return ToHost(PowerOff(), host=host)
+
+
+def cut(host: str = VICTIM) -> ToHost:
+    return ToHost(Partition(), host=host)
+
+
+def hangs(host: str = VICTIM) -> ToHost:
+    return ToHost(Hang(), host=host)
+
+
+def back(host: str = VICTIM) -> ToHost:
+    return ToHost(Recover(), host=host)
+
+
+def _faulty(fault: Fault, seconds: float = 30.0) -> ToHost:
+    return ToHost(SetFault(fault, seconds=seconds), host=VICTIM)
+
+
+def _mended(fault: Fault) -> ToHost:
+    return ToHost(ClearFault(fault), host=VICTIM)
+
+
+def at_once(*steps: Any) -> Together:
+    return Together(steps)
+
+
+THREE = (vm("db", "High"), vm("web", needs="db"), vm("batch", "Low"))
+WELL = {"shop/db": "Ready", "shop/web": "Ready", "shop/batch": "Ready"}
+ONE, FINE = (vm("web"),), {"shop/web": "Ready"}
+TWO, BOTH = (vm("db", "High"), vm("web", "Low")), {"shop/db": "Ready", "shop/web": "Ready"}
+BY_HAND = "confirm it: spec.confirmedDown with incarnation"
+ADMINS = {"unschedulable": True}
+THEIRS = {"taints": [{"key": "example.com/dusty", "effect": "NoSchedule"}]}
+
+
+@lru_cache(maxsize=1)
+def failures() -> tuple[HostScenario, ...]:
+    """Every scenario, by what it is about."""
+    base = (GOLD, policy(), *HOSTS)
+    bare = (GOLD, policy(), *BARE)
+    policies = kinds.HA_POLICY
+    return (
+        HostScenario("host dies", (dies(), back()), WELL, base, vms=THREE),
+        HostScenario("host is cut off, its VMs go on writing", (cut(), back()), BOTH, base, vms=TWO),
+        HostScenario("host hangs", (hangs(), back()), FINE, base, vms=ONE),
+        HostScenario("host is cut off from the API server only",
+                     (at_once(CutFromApi(), Later(200.0, CutFromApi(near=False))),), BOTH, base, vms=TWO, outcomes=()),
+        HostScenario("host is cut off, nothing can fence it",
+                     (at_once(cut(), Later(100.0, Told(BY_HAND)), Later(120.0, UNPLUGGED)), back()), BOTH, bare,
+                     vms=TWO, timed=True),
+        HostScenario("host dies, nothing can fence it, and it boots again",
+                     (at_once(dies(), Later(100.0, Told(BY_HAND)), Later(120.0, back())),), BOTH, bare, vms=TWO,
+                     timed=True),
+        HostScenario("two hosts die, one is approved",
+                     (at_once(dies(), dies("host-2"), Later(100.0, Told('"approved":true')), Later(120.0, APPROVED)),
+                      at_once(back(), back("host-2"))), BOTH, base, vms=TWO, outcomes=("Recovered", "Recovered"),
+                     timed=True),
+        HostScenario("all hosts die",
+                     (at_once(dies(), dies("host-2"), dies("host-3"), Later(100.0, APPROVED),
+                              Later(150.0, at_once(back(), back("host-2"), back("host-3")))),),
+                     BOTH, base, vms=TWO, outcomes=("Recovered", "Recovered", "Recovered"), timed=True),
+        *(HostScenario(f"host reboots by itself in {seconds} s",
+                       (at_once(dies(), Later(seconds, back())), back()), BOTH, base, vms=TWO, timed=True)
+          for seconds in (1.0, 3.0, 16.0, 17.0)),
+        HostScenario("the BMC lies, and the host is dead",
+                     (at_once(_faulty(Fault.LIAR), dies()), _mended(Fault.LIAR), back()), BOTH, base, vms=TWO),
+        *(HostScenario(f"the BMC lies, and the host is heard after {seconds} s",
+                       (at_once(_faulty(Fault.LIAR), cut(), Later(seconds, back()),
+                                Later(200.0, at_once(_mended(Fault.LIAR), dies())), Later(230.0, back())), back()),
+                       FINE, base, vms=ONE, timed=True)
+          for seconds in (15.2, 15.9, 16.4, 30.0)),
+        HostScenario("the BMC does not answer",
+                     (at_once(_faulty(Fault.BMC_TIMEOUT), dies(), Later(100.0, Told(BY_HAND)),
+                              Later(120.0, UNPLUGGED)), _mended(Fault.BMC_TIMEOUT), back()), BOTH, base, vms=TWO,
+                     timed=True),
+        HostScenario("the BMC answers late",
+                     (at_once(_faulty(Fault.BMC_TIMEOUT), cut(), Later(100.0, _mended(Fault.BMC_TIMEOUT))), back()),
+                     BOTH, base, vms=TWO),
+        HostScenario("the BMC dies with its host",
+                     (at_once(_faulty(Fault.BMC_DEAD), dies(), Later(100.0, Told(BY_HAND)), Later(120.0, UNPLUGGED)),
+                      back()), BOTH, base, vms=TWO, timed=True),
+        HostScenario("the BMC is slow", (at_once(_faulty(Fault.BMC_SLOW, 4.0), dies()), back()), BOTH, base, vms=TWO),
+        HostScenario("host flaps",
+                     (at_once(cut(), Later(14.0, back()), Later(16.0, cut()), Later(33.0, back()), Later(34.0, cut()),
+                              Later(80.0, back())), back()), BOTH, base, vms=TWO, timed=True),
+        HostScenario("a false alarm", (at_once(cut(), Later(60.0, back())),), BOTH, bare, vms=TWO,
+                     outcomes=("FalseAlarm",), timed=True),
+        HostScenario("cut off for 20 s", (at_once(cut(), Later(20.0, back())), back()), BOTH, base, vms=TWO,
+                     timed=True),
+        HostScenario("cut off for 20 s, nothing can fence it", (at_once(cut(), Later(20.0, back())),), BOTH, bare,
+                     vms=TWO, outcomes=("FalseAlarm",), timed=True),
+        HostScenario("a VM is deleted before its host is fenced",
+                     (at_once(dies(), When(BEGUN, Delete(VDCOS_VM, "shop/db"))), back()),
+                     FINE, base, vms=TWO),
+        HostScenario("a VM is deleted while it restarts",
+                     (at_once(dies(), When(RELEASED, Delete(VDCOS_VM, "shop/db"))), back()),
+                     FINE, base, vms=TWO),
+        HostScenario("a VM that is held is deleted",
+                     (at_once(dies(), When(RELEASED, Delete(VDCOS_VM, "shop/web"))), back()),
+                     {"shop/db": "Ready"}, base, vms=TWO),
+        HostScenario("a VM is switched off before its host is fenced",
+                     (at_once(dies(), When(BEGUN, _off("shop/db"))), back()), BOTH, base, vms=TWO),
+        HostScenario("a VM that is held is switched off",
+                     (at_once(dies(), When(RELEASED, _off("shop/web"))), back()), BOTH, base,
+                     vms=TWO),
+        HostScenario("the policy is deleted while the host is fenced",
+                     (at_once(dies(), When(BEGUN, Delete(policies, "all"))), Approve(), back()), BOTH, base,
+                     vms=TWO),
+        HostScenario("the policy is deleted while VMs restart",
+                     (at_once(dies(), When(RELEASED, Delete(policies, "all"))), back()), BOTH,
+                     base, vms=TWO),
+        HostScenario("the policy is paused",
+                     (at_once(dies(), Later(60.0, Told("is paused: network works")),
+                              Later(80.0, Edit(policies, "all", {"spec": {"paused": None}}))), back()), BOTH,
+                     (GOLD, policy(paused={"reason": "network works"}), *HOSTS), vms=TWO, timed=True),
+        HostScenario("the policy is paused, and the host is heard again",
+                     (at_once(cut(), Later(60.0, back())),), BOTH,
+                     (GOLD, policy(paused={"reason": "network works"}), *HOSTS), vms=TWO, outcomes=("FalseAlarm",),
+                     timed=True),
+        HostScenario("the node is deleted while the host is fenced",
+                     (at_once(dies(), When(BEGUN, Delete(NODE, VICTIM))), back()), BOTH, base,
+                     vms=TWO, outcomes=("Superseded",), timed=True),
+        HostScenario("the node is deleted after the restart", (dies(), Delete(NODE, VICTIM), back()), BOTH, base,
+                     vms=TWO, outcomes=("Superseded",)),
+        HostScenario("priorities and dependencies", (dies(), back()),
+                     {f"shop/{name}": "Ready" for name in ("a", "b", "c", "d")}, base,
+                     vms=(vm("a", "Highest", needs="d"), vm("b", "Low"), vm("c", "High"), vm("d", "Lowest"))),
+        HostScenario("the BMC is hasty, and the host is cut off", (at_once(Hasty(), cut()), back()), BOTH, base,
+                     vms=TWO),
+        HostScenario("somebody confirms another life",
+                     (at_once(cut(), Later(40.0, SayAnother()), Later(100.0, back())),), FINE, bare, vms=ONE,
+                     outcomes=("FalseAlarm",), timed=True),
+        HostScenario("another machine takes the name",
+                     (at_once(cut(), Later(40.0, TakeName()), Later(100.0, UNPLUGGED), Later(300.0, Unplug())),
+                      back()), FINE, bare,
+                     vms=ONE, timed=True),
+        HostScenario("a VM that does not restart", (dies(), Stays("shop/web"), back()), BOTH, base,
+                     vms=(vm("db"), vm("web", "Disabled"))),
+        HostScenario("somebody has cordoned the host",
+                     (at_once(Edit(NODE, VICTIM, {"spec": {**ADMINS, **THEIRS}}, "admin"), dies()), back()), FINE,
+                     base, vms=ONE, marks={VICTIM: {**ADMINS, **THEIRS}}),
+        HostScenario("somebody taints the host meanwhile",
+                     (at_once(dies(), When(RELEASED, Edit(NODE, VICTIM, {"spec": {"taints": [
+                         {"key": "node.kubernetes.io/out-of-service", "value": "nodeshutdown", "effect": "NoExecute"},
+                         *THEIRS["taints"]]}}, "admin"))), back()), FINE, base, vms=ONE, marks={VICTIM: THEIRS}),
+        HostScenario("the operator restarts meanwhile",
+                     (at_once(dies(), Later(12.0, Restart()), Later(30.0, Restart()), Later(45.0, Restart())), back()),
+                     BOTH, base, vms=TWO, timed=True),
+    )  # fmt: skip
+
+
+def _off(where: str) -> Declare:
+    return Declare(where, {"powerState": "PoweredOff"})

@@ -1,0 +1,184 @@
+"""The ways through failures of hosts: every single fault at every write, and seeds with troubles on hosts."""
+
+import math
+import random
+from dataclasses import dataclass
+
+from vdcos.core import kinds
+from vdcos.testing.cluster import Tell
+from vdcos.testing.drivers import Case, End, Explorer
+from vdcos.testing.failures import HostScenario, failures
+from vdcos.testing.faults import API, CRASH, HANGING, HOST_FAULTS, VIEW, AtWrite, Several, Trouble
+from vdcos.testing.hostlaws import HostLaws, is_down
+from vdcos.testing.hypervisor.values import BMC_FAULTS, ClearFault, Fault, PowerOff, Recover, SetFault
+from vdcos.testing.laws import LONGEST, Laws
+from vdcos.testing.replica import Violation
+from vdcos.testing.simulator import Chance, Dice, Do, World
+
+SLACK = 30
+"""Writes that one fault may cost: what was half done is done again, and the host is fenced once more."""
+
+
+def every() -> list[tuple[str, str]]:
+    """All single faults of requests and watches, and the crashes."""
+    pairs = [(api, view) for api in API for view in VIEW if (api, view) != ("none", "none")]
+    return [*pairs, *((alone, "none") for alone in (*HANGING, *CRASH))]
+
+
+class HostExplorer(Explorer):
+    """One scenario of hosts, all its single faults. It ends as without the fault, unless it depends on times."""
+
+    new_laws = HostLaws
+    scenario: HostScenario
+
+    def run(self, start: World, fault: AtWrite, trace: list[str] | None = None) -> End:
+        world = start.fork()
+        world.faults = fault.fork()
+        world.trace = trace
+        first = world.carried_out
+        end = self._run(world, [])
+        if fault.leads_elsewhere or self.scenario.timed:
+            return end
+        writes = end.writes - self.reference.writes + first
+        if writes > SLACK:
+            raise Violation("write budget", f"{writes} writes more than without the fault")
+        if end.essence != self.reference.essence:
+            raise Violation("history independence", "it ends in another state than without the fault")
+        return end
+
+
+# Seeds
+
+NAMES = ("host-1", "host-1", "host-2", "host-3")
+KINDS = (*HOST_FAULTS, *HOST_FAULTS, *BMC_FAULTS, "pause", "cut", "crash", "clock")
+CARE_AFTER, CARE_EVERY, CARES = 300.0, 150.0, 4
+MOST = 20_000
+"""Steps of a run. Two replicas renew their Lease every second."""
+"""Seconds after which somebody cares for what is still wrong, and how often."""
+
+
+@dataclass(frozen=True)
+class Care:
+    """People mend what is broken, one thing after the other: BMCs, hosts, and what waits for their word."""
+
+    def __call__(self, world: World) -> None:
+        world.cluster.near = frozenset()
+        for name, host in world.cluster.hosts.items():
+            for fault in BMC_FAULTS:
+                world.cluster.happens(Tell(name, ClearFault(fault)))
+            if not host.writing:
+                world.cluster.happens(Tell(name, Recover()))
+        for policy in world.api.all(kinds.HA_POLICY):
+            world.api.merge_patch(kinds.HA_POLICY, policy.key, {"spec": {"paused": None}}, "user")
+        for failure in world.api.all(kinds.HOST_FAILURE):
+            if failure.tree.get("status", {}).get("phase") == "Completed":
+                continue
+            world.api.merge_patch(kinds.HOST_FAILURE, failure.key, {"spec": {"approved": True}}, "user")
+            if failure.tree.get("status", {}).get("receipt") and not is_down(world, failure):
+                # It was proved to be down by a lie: its power is cut by hand, as the condition says.
+                world.cluster.happens(Tell(failure.tree["spec"]["host"], PowerOff()))
+        world.notice()
+
+
+@dataclass(frozen=True)
+class BmcTrouble:
+    """A BMC is broken for a while."""
+
+    fault: Fault
+    host: str
+    seconds: float
+
+    def __call__(self, world: World) -> None:
+        world.cluster.happens(Tell(self.host, SetFault(self.fault, seconds=4.0)))
+        world.at(self.seconds * 10, Do(_Mended(self.fault, self.host)))
+
+
+@dataclass(frozen=True)
+class _Mended:
+    fault: Fault
+    host: str
+
+    def __call__(self, world: World) -> None:
+        world.cluster.happens(Tell(self.host, ClearFault(self.fault)))
+
+
+@dataclass(frozen=True)
+class HostCase(Case):
+    """One run of a scenario of hosts, with other troubles beside its own. At last people care for what is left."""
+
+    @classmethod
+    def of(cls, seed: int) -> "HostCase":
+        rng = random.Random(seed)  # noqa: S311  not for secrets
+        scenario = rng.choice(failures())
+        faults = sorted(
+            (rng.randrange(1, 50), rng.choice((*API, *HANGING, *CRASH)), rng.choice(VIEW))
+            for _ in range(max(0, rng.randrange(5) - 1))
+        )
+        troubles = []
+        for _ in range(rng.randrange(4)):
+            kind = rng.choice(KINDS)
+            what = f"{kind} {rng.choice(NAMES)}" if kind in (*HOST_FAULTS, *BMC_FAULTS) else kind
+            troubles.append(
+                (round(rng.random() * rng.choice((20, 60, 150)), 3), what, rng.choice((1.0, 2.0, 6.0, 20.0)))
+            )
+        replicas = rng.choice((1, 1, 2))
+        return cls(scenario.name, rng.randrange(1 << 30), (), tuple(faults), tuple(troubles), replicas)
+
+    def world(self, laws: Laws, trace: list[str] | None = None) -> World:
+        chance = Chance() if self.dice is None else Dice(self.dice)
+        world = by_name(self.scenario).world(self.replicas, laws=laws, chance=chance, trace=trace)
+        last = 0.0
+        for at, what, seconds in self.troubles:
+            kind, _, host = what.partition(" ")
+            bmc = kind in BMC_FAULTS
+            world.at(at, Do(BmcTrouble(Fault(kind), host, seconds) if bmc else Trouble(what, seconds)))
+            last = max(last, at + seconds * 10)
+        for number in range(CARES):
+            world.at(last + CARE_AFTER + number * CARE_EVERY, Do(Care()))
+        world.faults = Several(tuple(AtWrite(*fault) for fault in self.faults))
+        return world
+
+    def run(self, laws: Laws | None = None, trace: list[str] | None = None) -> World:
+        """Run it to its end, with all laws. Raises Violation."""
+        laws = laws or HostLaws()
+        world = self.world(laws, trace)
+        began, steps, cares = world.now, 0, 0
+        while True:
+            if world.next()[0] == math.inf:
+                laws.at_rest(world)
+                began = world.now
+                if world.done == len(world.script):
+                    if cares == CARES or _is_well(world):
+                        break
+                    cares += 1
+                    world.at(1.0, Do(Care()))
+            world.step()
+            steps += 1
+            if steps > MOST * cares + MOST or world.now - began > LONGEST:
+                raise Violation("convergence", f"no rest within {world.now - began:.0f} s and {steps} steps")
+        _ends_well(world)
+        return world
+
+
+def _is_well(world: World) -> bool:
+    over = all(f.tree.get("status", {}).get("phase") == "Completed" for f in world.api.all(kinds.HOST_FAILURE))
+    return over and all(host.writing for host in world.cluster.hosts.values())
+
+
+def _ends_well(world: World) -> None:
+    """Everything is mended: every failure is over, no mark of ours is left, and every VM is as declared."""
+    for failure in world.api.all(kinds.HOST_FAILURE):
+        if (phase := failure.tree.get("status", {}).get("phase")) != "Completed":
+            raise Violation("convergence", f"{failure.key} ends in {phase}")
+    for vm in world.api.all(kinds.VIRTUAL_MACHINE):
+        ready = next(c for c in vm.tree["status"]["conditions"] if c["type"] == "Ready")
+        if ready["status"] != "True":
+            raise Violation("convergence", f"{vm.key} ends as {ready['reason']}: {ready['message']}")
+
+
+def by_name(name: str) -> HostScenario:
+    """Raises LookupError."""
+    for scenario in failures():
+        if scenario.name == name:
+            return scenario
+    raise LookupError(f"there is no scenario {name!r} of hosts")

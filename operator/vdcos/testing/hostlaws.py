@@ -1,0 +1,451 @@
+"""The laws of high availability, by what is true of the hosts: power, boots, and the processes that write to disks."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+from vdcos.api.hapolicy import Recovery, StormBrake
+from vdcos.core import hosts, kinds, marks
+from vdcos.core.foreign.kubernetes import Lease
+from vdcos.core.objects import Key
+from vdcos.core.plan import Ask
+from vdcos.providers.witnesses.evidence import BLIND_SECONDS
+from vdcos.runtime.queue import Item
+from vdcos.services.hostfailure.restart import OBSERVED_SECONDS
+from vdcos.testing.apiserver import Held
+from vdcos.testing.cluster import NODE, POD, VM, VMI, admits
+from vdcos.testing.hypervisor.node import boot_id
+from vdcos.testing.hypervisor.values import Entry, Fault, Happening, Host
+from vdcos.testing.laws import Laws, essence_of
+from vdcos.testing.replica import Replica, Violation
+from vdcos.testing.simulator import Faults, World, Write
+from vdcos.testing.trees import Tree
+
+OURS = (kinds.HOST, kinds.HA_POLICY, kinds.HOST_FAILURE)
+UNNOTICED = 16.0
+"""A host that is silent for a shorter time than policies allow is not known to have been."""
+UNHEARD = 1.0
+"""Seconds within which a host that is back need not have been heard yet."""
+HUMAN = ("kubectl patch", "confirm it", "repair it", "Cut its power by hand")
+"""Words by which a condition says what a person is to do."""
+
+
+class HostLaws(Laws):
+    """Those of every world, and these."""
+
+    def wrote(self, world: World, write: Write) -> None:
+        match write.request.resource:
+            case resource if resource == NODE:
+                _marks_of_others_stay(write)
+                _no_taint_without_a_receipt(world, write)
+                _used_again_after_a_quiet_time(world, write)
+            case resource if resource == POD:
+                _no_pod_goes_without_a_receipt(world, write)
+            case resource if resource in OURS:
+                _specs_are_theirs(write)
+                if resource == kinds.HOST_FAILURE and write.after is not None:
+                    _people_are_asked_first(world, write.before, write.after)
+                    _receipts_are_true(world, write)
+                    _nobody_comes_before_his_turn(world, write)
+            case _:
+                try:
+                    super().wrote(world, write)
+                except Violation as violation:
+                    if not _is_of_the_last_instance(world, write, violation):
+                        raise
+                if write.request.resource == VM:
+                    _nothing_healthy_is_stopped(world, write)
+
+    def hosts(self, world: World) -> None:
+        for disk, holders in world.cluster.running().items():
+            liars = [name for name, _ in holders if _lies_unheard(world, world.cluster.hosts[name])]
+            if len(holders) - len(liars) > 1 or (len(holders) > 1 and not liars and not _by_hand(world, holders)):
+                raise Violation("never two", f"disk {disk} is written to by {holders}")
+        _nobody_starts_who_is_held(world)
+
+    def asked(self, world: World, replica: Replica, item: Item, ask: Ask) -> None:
+        if ask.effect:
+            _power_is_cut_with_open_eyes(world, replica, item, ask)
+
+    def essence(self, world: World) -> Mapping[str, Any]:
+        found = dict(essence_of(world))
+        for node in world.api.all(NODE):
+            found[f"Node {node.key}"] = node.tree.get("spec", {})
+        for host in world.api.all(kinds.HOST):
+            found[f"Host {host.key}"] = host.tree.get("status", {}).get("state")
+        for failure in world.api.all(kinds.HOST_FAILURE):
+            status = failure.tree.get("status", {})
+            name = (failure.tree["spec"]["host"], failure.tree["spec"]["incarnation"])
+            found[f"HostFailure {name}"] = [status.get("phase"), status.get("outcome")]
+        return dict(sorted(found.items()))
+
+    def at_rest(self, world: World) -> int:
+        for resource in OURS:
+            for held in world.api.all(resource):
+                _was_seen(held)
+        _no_mark_outlives_its_failure(world)
+        _it_is_over_or_a_person_is_told(world)
+        return super().at_rest(world)
+
+
+# What is true
+
+
+def incarnation(failure: Held) -> str:
+    return str(failure.tree["spec"]["incarnation"])
+
+
+def is_down(world: World, failure: Held) -> bool:
+    """Whether the life of the host that failed is over."""
+    host = world.cluster.hosts[failure.tree["spec"]["host"]]
+    return not host.powered or boot_id(host) != incarnation(failure)
+
+
+def _lies_unheard(world: World, host: Host) -> bool:
+    """A power switch that lies about a host that nobody hears: that cannot be found out. It is the one way to two
+    writers, and the reason why a power switch is to be tried out before it is trusted."""
+    heard = host.writing and world.now - host.up_since > UNHEARD
+    return (Fault.LIAR, "") in host.faults and not heard
+
+
+def _excused(world: World, failure: Held) -> bool:
+    """A person's word, and a lie that cannot be found out."""
+    receipt = failure.tree.get("status", {}).get("receipt") or {}
+    return receipt.get("how") == "Confirmed" or _lies_unheard(world, world.cluster.hosts[failure.tree["spec"]["host"]])
+
+
+def _by_hand(world: World, holders: Iterable[tuple[str, str]]) -> bool:
+    """Whether somebody has said of one of these hosts that it is down, and it was not."""
+    names = {name for name, _ in holders}
+    return any(
+        failure.tree["spec"]["host"] in names
+        and (failure.tree.get("status", {}).get("receipt") or {}).get("how") == "Confirmed"
+        for failure in world.api.all(kinds.HOST_FAILURE)
+    )
+
+
+def _failures(world: World, host: str) -> Iterator[Held]:
+    """The failures of a host that are not over."""
+    for failure in world.api.all(kinds.HOST_FAILURE):
+        if failure.tree["spec"]["host"] == host and failure.tree.get("status", {}).get("phase") != "Completed":
+            yield failure
+
+
+def _is_proved(world: World, host: str) -> bool:
+    """Whether a receipt is stored for a failure of the host, and is true."""
+    return any(
+        (receipt := failure.tree.get("status", {}).get("receipt"))
+        and receipt["incarnation"] == incarnation(failure)
+        and (is_down(world, failure) or _excused(world, failure))
+        for failure in _failures(world, host)
+    )
+
+
+def _is_of_the_last_instance(world: World, write: Write, violation: Violation) -> bool:
+    """Whether a VM was called Ready by what its last instance said, until a moment ago: an instance that died with its
+    host says so until KubeVirt has noticed."""
+    vmi = world.api.get(VMI, write.request.key)
+    age = world.now - datetime.fromisoformat(vmi.meta["creationTimestamp"]).timestamp() if vmi is not None else 0.0
+    return "its guest has never run" in violation.what and age < UNHEARD + 1.0
+
+
+# At every effect
+
+
+def _power_is_cut_with_open_eyes(world: World, replica: Replica, item: Item, ask: Ask) -> None:
+    """No power is cut by who hears nothing of hosts, nor of a host that has booted, and could be heard."""
+    if (name := (item.key.name, ask.id)) in world.begun:
+        raise Violation("effects once", f"{ask.id} of {item.key} is begun twice")
+    world.begun.add(name)
+    if world.now - replica.heard_at(Lease) >= BLIND_SECONDS:
+        raise Violation("power with open eyes", f"{ask.target} is powered off, and nothing is heard of hosts")
+    failure = world.api.get(kinds.HOST_FAILURE, item.key)
+    host = world.cluster.hosts[ask.target]
+    if failure is None or ask.id not in failure.tree.get("status", {}).get("asked", ()):
+        raise Violation("power with open eyes", f"{ask.target} is powered off, and its failure does not say so")
+    if host.writing and boot_id(host) != incarnation(failure) and world.now - host.up_since > BLIND_SECONDS + UNHEARD:
+        raise Violation("power with open eyes", f"{ask.target} is powered off, and has booted since it failed")
+
+
+# At every write
+
+
+def _specs_are_theirs(write: Write) -> None:
+    """Who declares an object says what is in it; ours are a status, and the making of Hosts and HostFailures."""
+    before, after = write.before, write.after
+    if before is None or after is None:
+        if write.request.resource == kinds.HA_POLICY:
+            raise Violation("user objects", f"{write.request.method} of {write.request.path}")
+        return
+    if before.tree.get("spec") != after.tree.get("spec"):
+        raise Violation("user objects", f"the spec of {write.request.path} was written")
+    for part in ("labels", "annotations", "ownerReferences"):
+        if before.meta.get(part) != after.meta.get(part):
+            raise Violation("user objects", f"{part} of {write.request.path} were written")
+
+
+def _receipts_are_true(world: World, write: Write) -> None:
+    """The life of the host that a receipt is about is over when the receipt is stored, and stays so: it is final."""
+    assert write.after is not None
+    before = write.before.tree.get("status", {}).get("receipt") if write.before is not None else None
+    after = write.after.tree.get("status", {}).get("receipt")
+    if before is not None and after != before:
+        raise Violation("true receipts", f"the receipt of {write.after.key} has changed")
+    word = write.after.tree["spec"].get("confirmedDown") or {}
+    if after is not None and after["how"] == "Confirmed" and word.get("incarnation") != incarnation(write.after):
+        raise Violation("true receipts", f"{write.after.key} is taken for down by a word about another life")
+    if before is None and after is not None and not is_down(world, write.after) and not _excused(world, write.after):
+        raise Violation("true receipts", f"{write.after.key} has a receipt ({after['proof']}), and the host lives")
+
+
+def _people_are_asked_first(world: World, before: Held | None, after: Held) -> None:
+    """Where nothing else goes wrong, no host is fenced beyond the storm brake, nor under a paused policy."""
+    asked = [(held.tree.get("status", {}) if held is not None else {}).get("asked") for held in (before, after)]
+    spec = after.tree["spec"]
+    if asked[0] or not asked[1] or type(world.faults) is not Faults or spec.get("approved") or "confirmedDown" in spec:
+        return
+    policy = world.api.get(kinds.HA_POLICY, Key("", spec["policy"]))
+    if policy is None or "paused" in policy.tree["spec"]:
+        raise Violation("people are asked first", f"{after.key} is fenced, and its policy is paused or gone")
+    unproved = {
+        failure.tree["spec"]["host"]
+        for failure in world.api.all(kinds.HOST_FAILURE)
+        if "receipt" not in failure.tree.get("status", {})
+        and failure.tree.get("status", {}).get("phase") != "Completed"
+    }
+    brake = StormBrake().most(len(world.cluster.hosts))
+    if len(unproved) > brake:
+        raise Violation(
+            "people are asked first", f"{after.key} is fenced, and {len(unproved)} hosts seem to have failed"
+        )
+
+
+def _used_again_after_a_quiet_time(world: World, write: Write) -> None:
+    """A host that has failed and booted takes no VMs before it has been well for as long as the policy says."""
+    if write.before is None or write.after is None:
+        return
+    mark, still = _cordoned_by(write.before), _cordoned_by(write.after)
+    failure = world.api.get(kinds.HOST_FAILURE, Key("", mark.removeprefix(marks.FAILURE)))
+    if not mark.startswith(marks.FAILURE) or still or failure is None:
+        return
+    host = world.cluster.hosts[write.after.key.name]
+    booted = boot_id(host) != incarnation(failure)
+    if booted and host.writing and world.now - host.up_since < Recovery().quiet_seconds - UNNOTICED:
+        raise Violation(
+            "quiet time", f"{write.after.key} is used again {world.now - host.up_since:.0f} s after its boot"
+        )
+
+
+def _no_taint_without_a_receipt(world: World, write: Write) -> None:
+    if write.before is None or write.after is None or not _down(write.after) or _down(write.before):
+        return
+    if not _is_proved(world, write.after.key.name):
+        raise Violation("no release without a receipt", f"{write.after.key} is called out of service")
+
+
+def _no_pod_goes_without_a_receipt(world: World, write: Write) -> None:
+    """Nor one that lives, whatever receipt there is."""
+    pod = write.before
+    if pod is None or (write.after is not None and write.after.deleting is pod.deleting):
+        return
+    name, uid = pod.tree["spec"].get("nodeName", ""), pod.meta["uid"]
+    if not _is_proved(world, name):
+        raise Violation("no release without a receipt", f"pod {pod.key} on {name} is deleted")
+    host = world.cluster.hosts[name]
+    process = host.processes.get(uid)
+    if process is not None and process.active and not any(_excused(world, each) for each in _failures(world, name)):
+        raise Violation("nothing healthy is stopped", f"pod {pod.key} is deleted, and its VM runs on {name}")
+
+
+def _down(node: Held) -> bool:
+    return any(taint["key"] == hosts.OUT_OF_SERVICE for taint in node.tree.get("spec", {}).get("taints", ()))
+
+
+def _marks_of_others_stay(write: Write) -> None:
+    """Of a Node, ours are the cordon with our name on it and our taints, and nothing else."""
+    before, after = write.before, write.after
+    if before is None or after is None:
+        raise Violation("others' objects", f"{write.request.method} of {write.request.path}")
+    if _unmarked(before) != _unmarked(after):
+        raise Violation("others' objects", f"{write.request.path} is changed beside our marks")
+    mine = (_cordoned_by(before), _cordoned_by(after))
+    cordoned = [bool(held.tree.get("spec", {}).get("unschedulable")) for held in (before, after)]
+    if cordoned == [True, False] and not mine[0]:
+        raise Violation("others' objects", f"somebody else's cordon of {after.key} is taken away")
+    if cordoned[0] and not mine[0] and mine[1]:
+        raise Violation("others' objects", f"somebody else's cordon of {after.key} is called ours")
+
+
+def _cordoned_by(node: Held) -> str:
+    return str(node.meta.get("annotations", {}).get(hosts.CORDONED_BY, ""))
+
+
+def _unmarked(node: Held) -> Tree:
+    """What is not ours of a Node."""
+    spec = {name: value for name, value in node.tree.get("spec", {}).items() if name not in ("unschedulable", "taints")}
+    ours = ({"key": hosts.OUT_OF_SERVICE, "value": marks.DOWN.value, "effect": marks.DOWN.effect},)
+    taints = [
+        taint
+        for taint in node.tree.get("spec", {}).get("taints", ())
+        if taint not in ours and taint["key"] != hosts.FAILOVER_ONLY
+    ]
+    annotations = {n: v for n, v in node.meta.get("annotations", {}).items() if n != hosts.CORDONED_BY}
+    return {"spec": spec, "taints": taints, "annotations": annotations, "labels": node.meta.get("labels", {})}
+
+
+# The order of restart
+
+
+def _nobody_comes_before_his_turn(world: World, write: Write) -> None:
+    """Who is released was not held, or those before him are up, given up, or late."""
+    assert write.after is not None
+    status = write.after.tree.get("status", {})
+    known = _machines(write.before)
+    for name, machine in _machines(write.after).items():
+        was = known.get(name, {}).get("state", "Held")
+        if machine["state"] == was or machine["state"] != "Released":
+            continue
+        for other in status["machines"]:
+            if other["tier"] < machine["tier"] and not _waits_no_more(world, other):
+                said = f"{name[0]}/{name[1]} is released before {other['namespace']}/{other['name']} is up"
+                raise Violation("order of restart", said)
+        for other in _needed(world, name, _machines(write.after)):
+            if not _waits_no_more(world, other):
+                raise Violation("order of restart", f"{name[0]}/{name[1]} is released before {other['name']} is up")
+
+
+def _needed(world: World, name: tuple[str, str], machines: Mapping[tuple[str, str], Tree]) -> Iterator[Tree]:
+    """Those among the failed VMs that a VM says it depends on, by name."""
+    vm = world.api.get(kinds.VIRTUAL_MACHINE, Key(*name))
+    for need in vm.tree["spec"].get("availability", {}).get("dependsOn", ()) if vm is not None else ():
+        if (other := machines.get((name[0], need.get("name", "")))) is not None:
+            yield other
+
+
+def _waits_no_more(world: World, machine: Tree) -> bool:
+    """Whether those after a VM need not wait for it: it is up in truth, does not restart, or takes too long."""
+    if machine["state"] == "Down" or machine.get("reason") == "Disabled":
+        return True
+    ran = any(
+        entry.what is Happening.STARTED
+        and (entry.namespace, entry.name) == (machine["namespace"], machine["name"])
+        and entry.vmi != machine["instance"]
+        for entry in world.cluster.entries
+    )
+    if machine["state"] == "Up":
+        return ran
+    age = world.now - datetime.fromisoformat(machine["since"]).timestamp()
+    return age >= _PATIENCE
+
+
+_PATIENCE = 60.0
+"""No scenario waits for a shorter time for a VM to come up."""
+
+
+def _machines(failure: Held | None) -> dict[tuple[str, str], Tree]:
+    machines = failure.tree.get("status", {}).get("machines", ()) if failure is not None else ()
+    return {(machine["namespace"], machine["name"]): machine for machine in machines}
+
+
+def _nobody_starts_who_is_held(world: World) -> None:
+    """By the last entry of the ledger: a VM that begins to run is not one that a failure holds."""
+    last = world.cluster.entries[-1] if world.cluster.entries else None
+    if last is None or last.what is not Happening.STARTED or last.at != world.now:
+        return
+    for failure in world.api.all(kinds.HOST_FAILURE):
+        if failure.tree.get("status", {}).get("phase") == "Completed":
+            continue
+        held = _machines(failure).get((last.namespace, last.name))
+        if held is None or held["state"] != "Held" or held["instance"] == last.vmi:
+            continue
+        owned = world.api.get(kinds.VIRTUAL_MACHINE, Key(last.namespace, last.name))
+        ours = owned is not None and owned.meta["uid"] == held["uid"]
+        if ours and not _began_before(world, held, last) and not _could_not_be_held(world, failure):
+            raise Violation("order of restart", f"{last.namespace}/{last.name} starts, and {failure.key} holds it")
+
+
+def _could_not_be_held(world: World, failure: Held) -> bool:
+    """Whether something went wrong for so long that the release did not wait for all holds any more."""
+    if type(world.faults) is Faults:
+        return False
+    began = datetime.fromisoformat(failure.tree["status"]["receipt"]["at"]).timestamp()
+    return world.now - began >= OBSERVED_SECONDS
+
+
+def _began_before(world: World, held: Tree, entry: Entry) -> bool:
+    """Whether its instance was made before it was held: nothing that is on its way is stopped by a hold."""
+    vmi = world.api.get(VMI, Key(entry.namespace, entry.name))
+    return vmi is not None and vmi.meta["creationTimestamp"] <= held["since"]
+
+
+def _nothing_healthy_is_stopped(world: World, write: Write) -> None:
+    """KubeVirt is not told to halt a VM that is declared on and runs on a host that is heard."""
+    before, after = write.before, write.after
+    if before is None or after is None or after.tree["spec"]["runStrategy"] != "Halted":
+        return
+    if before.tree["spec"]["runStrategy"] == "Halted":
+        return
+    declared = world.api.get(kinds.VIRTUAL_MACHINE, after.key)
+    if declared is None or declared.deleting or declared.tree["spec"].get("powerState", "PoweredOn") != "PoweredOn":
+        return
+    if declared.tree.get("status", {}).get("observedGeneration") != declared.meta["generation"]:
+        return
+    for host in world.cluster.hosts.values():
+        for process in host.processes.values():
+            if process.active and host.writing and process.vm == after.meta["uid"]:
+                raise Violation("nothing healthy is stopped", f"{after.key} is halted, and runs on {host.name}")
+
+
+# At rest
+
+
+def _was_seen(held: Held) -> None:
+    status = held.tree.get("status", {})
+    if status.get("observedGeneration") != held.meta["generation"]:
+        raise Violation("status truth", f"{held.key} is at generation {held.meta['generation']}, its status is not")
+
+
+def _no_mark_outlives_its_failure(world: World) -> None:
+    """A false alarm, and a failure that is over, leave no cordon and no taint of ours."""
+    for node in world.api.all(NODE):
+        mark = _cordoned_by(node)
+        if mark.startswith(marks.FAILURE):
+            failure = world.api.get(kinds.HOST_FAILURE, Key("", mark.removeprefix(marks.FAILURE)))
+            if failure is None or failure.tree.get("status", {}).get("phase") == "Completed":
+                raise Violation("no trace", f"{node.key} is cordoned for {mark}, which is over")
+        if _down(node) and not any(True for _ in _failures(world, node.key.name)):
+            raise Violation("no trace", f"{node.key} is called out of service, and no failure is open")
+
+
+def _it_is_over_or_a_person_is_told(world: World) -> None:
+    for failure in world.api.all(kinds.HOST_FAILURE):
+        status = failure.tree.get("status", {})
+        if status.get("phase") == "Completed":
+            continue
+        said = " ".join(
+            c.get("message", "")
+            for other in _failures(world, failure.tree["spec"]["host"])
+            for c in other.tree.get("status", {}).get("conditions", ())
+            if c["status"] != "True"
+        )
+        if not any(words in said for words in HUMAN):
+            raise Violation("a person is told", f"{failure.key} rests in {status.get('phase')}, and says: {said}")
+        host = world.cluster.hosts[failure.tree["spec"]["host"]]
+        node = world.api.get(NODE, Key("", host.name))
+        if host.writing and node is not None and _shown(node) != incarnation(failure):
+            raise Violation("convergence", f"{failure.key} rests in {status.get('phase')}, and {host.name} is back")
+        stuck = ("Restarting", "Releasing") if any(map(_takes_vms, world.api.all(NODE))) else ("Releasing",)
+        if status.get("phase") in stuck:
+            raise Violation("convergence", f"{failure.key} rests in {status.get('phase')}")
+
+
+def _shown(node: Held) -> str:
+    return str(node.tree.get("status", {}).get("nodeInfo", {}).get("bootID", ""))
+
+
+def _takes_vms(node: Held) -> bool:
+    """Whether a VM could start there."""
+    ready = any(
+        c["type"] == "Ready" and c["status"] == "True" for c in node.tree.get("status", {}).get("conditions", ())
+    )
+    return ready and admits(node)
