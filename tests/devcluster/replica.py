@@ -13,6 +13,7 @@ import yaml
 
 from devcluster.cluster import Cluster
 from devcluster.processes import die_with_parent
+from vdcos import api
 
 ROOT = Path(__file__).parents[2]
 NAMESPACE = "vdcos-system"
@@ -23,7 +24,7 @@ def install(cluster: Cluster) -> Path:
     """Install CRDs and RBAC. Returns the kubeconfig of the operator's own ServiceAccount, with its generated rights."""
     cluster.kubectl("apply", "--server-side", "-k", str(ROOT / "crds"))
     cluster.kubectl("apply", "--server-side", "-k", str(ROOT / "manifests" / "rbac"))
-    definitions = [f"crd/{plural}.vdcos.dev" for plural in ("virtualmachines", "networks", "datastores")]
+    definitions = [f"crd/{kind.definition.plural}.vdcos.dev" for kind in api.KINDS.values()]
     cluster.kubectl("wait", "--for=condition=Established", "--timeout=60s", *definitions)
     return cluster.service_account_kubeconfig(NAMESPACE, ACCOUNT)
 

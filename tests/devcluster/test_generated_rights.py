@@ -1,5 +1,6 @@
 """The generated rights and admission policies, on the real API server: what the operator and tenants can do."""
 
+import functools
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -90,11 +91,15 @@ def test_the_operator_cannot_rewrite_what_was_declared(network: Cluster) -> None
     assert may(network, ACCOUNT, "patch", "networks/status.vdcos.dev")
 
 
-def test_the_operator_has_no_right_to_secrets_or_to_machines(installed: Cluster) -> None:
+def test_the_operator_has_no_right_to_secrets_of_tenants_or_to_machines(installed: Cluster) -> None:
     assert may(installed, ACCOUNT, "watch", "virtualmachines.vdcos.dev")
     for verb, resource in (("get", "secrets"), ("patch", "virtualmachines.vdcos.dev"), ("create", "pods")):
         assert not may(installed, ACCOUNT, verb, resource)
-    assert not may(installed, ACCOUNT, "patch", "nodes")
+    assert may(installed, ACCOUNT, "get", "secrets", "vdcos-system"), "those of power switches"
+    for verb in ("list", "watch", "update", "delete"):
+        assert not may(installed, ACCOUNT, verb, "secrets", "vdcos-system")
+    for verb, resource in (("delete", "nodes"), ("patch", "nodes/status"), ("patch", "pods"), ("create", "pods/exec")):
+        assert not may(installed, ACCOUNT, verb, resource)
 
 
 def test_tenants_cannot_forge_or_change_derived_attachments(installed: Cluster, namespace: str) -> None:
@@ -210,10 +215,51 @@ def test_only_vdcos_says_what_a_disk_counts(
     installed.kubectl(*delete, *TENANT)
 
 
-def test_people_see_infrastructure_and_edit_machines(installed: Cluster, namespace: str) -> None:
+def test_tenants_edit_machines_and_see_infrastructure_only_if_somebody_lets_them(
+    installed: Cluster, namespace: str
+) -> None:
     installed.kubectl("create", "rolebinding", "edit", "-n", namespace, "--clusterrole=edit", "--user=tenant")
-
-    eventually(lambda: may(installed, "tenant", "create", "virtualmachines.vdcos.dev", namespace), 30)
-    assert may(installed, "tenant", "list", "datastores.vdcos.dev")
+    installed.kubectl("create", "clusterrolebinding", namespace, "--clusterrole=view", "--user=viewer")
+    try:
+        eventually(lambda: may(installed, "tenant", "create", "virtualmachines.vdcos.dev", namespace), 30)
+        for plural in ("networks", "datastores", "hosts", "hapolicies", "hostfailures"):
+            eventually(functools.partial(may, installed, "viewer", "list", f"{plural}.vdcos.dev"), 30)
+            assert not may(installed, "tenant", "list", f"{plural}.vdcos.dev")
+    finally:
+        installed.kubectl("delete", "clusterrolebinding", namespace)
     assert not may(installed, "tenant", "create", "networks.vdcos.dev")
     assert not may(installed, "tenant", "patch", "virtualmachines/status.vdcos.dev", namespace)
+
+
+def test_the_operator_may_mark_nodes_and_do_nothing_else_to_them(installed: Cluster) -> None:
+    says = "the operator may cordon nodes and put its own taints on them"
+
+    def operator(*arguments: str) -> Callable[[], str]:
+        return lambda: installed.kubectl(*arguments, *OPERATOR)
+
+    eventually(lambda: is_refused(operator("label", "node", "host-1", "colour=blue"), says), 30)
+    refused(operator("annotate", "node", "host-1", "colour=blue"), says)
+    refused(operator("taint", "node", "host-1", "colour=blue:NoSchedule"), says)
+    try:
+        operator("cordon", "host-1")()
+        operator("annotate", "node", "host-1", "vdcos.dev/cordoned-by=host/host-1")()
+        operator("taint", "node", "host-1", "vdcos.dev/failover-only:NoSchedule")()
+        refused(operator("taint", "node", "host-1", "node.kubernetes.io/unschedulable-"), says)
+    finally:
+        operator("taint", "node", "host-1", "vdcos.dev/failover-only-")()
+        operator("annotate", "node", "host-1", "vdcos.dev/cordoned-by-")()
+        operator("uncordon", "host-1")()
+
+
+def test_the_operator_may_delete_pods_of_vms_only(installed: Cluster, namespace: str) -> None:
+    for name, label in (("web", "shop"), ("launcher", "virt-launcher")):
+        container = {"name": "main", "image": "example.com/main:1"}
+        meta = {"name": name, "namespace": namespace, "labels": {"kubevirt.io": label}}
+        spec = {"containers": [container], "nodeSelector": {"nowhere": "yes"}}
+        installed.apply({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec})
+
+    def delete(name: str) -> Callable[[], str]:
+        return lambda: installed.kubectl("delete", "pod", name, "-n", namespace, *OPERATOR)
+
+    eventually(lambda: is_refused(delete("web"), "the operator may delete pods of VMs only"), 30)
+    delete("launcher")()
