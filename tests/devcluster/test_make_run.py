@@ -72,7 +72,9 @@ def test_it_converges_and_leaves_nothing_behind(running: Run) -> None:
     # What it says works, as it says it.
     exports = [line.strip() for line in running.output.splitlines() if line.startswith("  export ")]
     shown = shell(*exports, "kubectl get vdc -A").stdout
-    assert len(re.findall(r"\bTrue +Ready\b", shown)) == 12
+    ready = [line.split()[0] for line in shown.splitlines() if re.search(r"\bTrue +Ready\b", line)]
+    assert len([name for name in ready if not name.startswith("host.vdcos.dev/")]) == 12
+    assert len([name for name in ready if name.startswith("host.vdcos.dev/")]) == 4, "one for each node"
 
     # The operator is no administrator.
     operator = next(line for line in running.left_processes() if line[1:4] == ["-m", "vdcos", "run"])

@@ -142,7 +142,7 @@ def test_get_vdc_lists_all_kinds_with_their_columns(shop: Shop) -> None:
     printed = shop.cluster.kubectl("get", "vdc", "-A")
     for name in ("network.vdcos.dev/front", "datastore.vdcos.dev/gold", "virtualmachine.vdcos.dev/web-1"):
         assert name in printed
-    line = next(line for line in printed.splitlines() if line.endswith("AGE") and "HOST" in line)
+    line = next(line for line in printed.splitlines() if line.endswith("AGE") and "POWER" in line)
     assert line.split() == ["NAMESPACE", "NAME", "READY", "REASON", "POWER", "RESTART", "HOST", "IP", "AGE"]
 
 

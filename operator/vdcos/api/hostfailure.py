@@ -8,7 +8,7 @@ from vdcos.api.availability import NotRestarted
 from vdcos.api.fencing import Bmc
 from vdcos.api.host import EvidenceList, Incarnation, MachineId
 from vdcos.api.meta import Line, ObjectMeta, ObjectName, Status, Timestamp
-from vdcos.api.schema import AGE, ATOMIC, Column, Definition, ListMap, Model, Rule, condition_column
+from vdcos.api.schema import AGE, ATOMIC, Column, Definition, ListMap, Model, Must, Rule, condition_column
 
 Phase = Literal["Suspect", "Held", "Fencing", "Releasing", "Restarting", "Recovering", "Completed"]
 Outcome = Literal["Recovered", "FalseAlarm", "Superseded"]
@@ -22,6 +22,13 @@ _FIXED = Rule(
     "it says which failure this is, and does not change; only confirmedDown and approved do",
     reason="FieldValueForbidden",
 )
+
+
+Renewal = Annotated[
+    str,
+    Field(max_length=32, pattern=r"^([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?Z)?$"),
+    Must("must be the time of a renewal as Leases have it, such as 2026-01-01T12:00:00.000000Z"),
+]
 
 
 class ConfirmedDown(Model):
@@ -48,7 +55,7 @@ class HostFailureSpec(Model):
     """The system UUID of the machine."""
     provider_id: Annotated[Line, Field(alias="providerID", max_length=512), _FIXED] = ""
     """What a cloud calls the machine, as in `spec.providerID` of the Node."""
-    renewed: Annotated[str, Field(max_length=64), _FIXED] = ""
+    renewed: Annotated[Renewal, _FIXED] = ""
     """The time in its Lease, as it was. The host lives when that changes; nothing is read from it otherwise."""
     evidence: EvidenceList = ()
     """What witnesses said when the host became suspect."""
@@ -95,7 +102,7 @@ class FenceReceipt(Model):
     """The incarnation that is down."""
     at: Timestamp
     """When it was proved."""
-    renewed: Annotated[str, Field(max_length=64)] = ""
+    renewed: Renewal = ""
     """The time in the host's Lease, as it was then. The proof was wrong when that changes."""
 
 
