@@ -132,6 +132,9 @@ LEGAL: tuple[Legal, ...] = (
         what="in another order|in upper case",
     ),
     Legal(
+        _SYNTAX, "a time is in upper case already, and may be left out", ("spec.renewed",), what="upper case|no text"
+    ),
+    Legal(
         _groups("syntax", "unicode", "boundary", "wrong type", "other word", "huge"),
         "free text or any JSON, for the guest, KubeVirt or a provider",
         _FREE,
