@@ -147,7 +147,9 @@ def later(there: World, seconds: float) -> None:
 
 def renew(there: World, name: str = HOST) -> None:
     """The kubelet renews its Lease."""
-    there.change(Lease, Key(NODE_LEASES, name), spec={"renewTime": f"2026-01-01T13:00:{there.now.mono:f}Z"})
+    minutes, seconds = divmod(there.now.mono, 60.0)
+    at = f"2026-01-01T{13 + minutes // 60:02.0f}:{minutes % 60:02.0f}:{seconds:09.6f}Z"
+    there.change(Lease, Key(NODE_LEASES, name), spec={"renewTime": at})
 
 
 def beat(there: World, name: str = HOST) -> None:
