@@ -238,14 +238,12 @@ class Operator:
 
     async def quiet(self, plane: Plane, *, looks: float = 0.0) -> float:
         """Wait until nothing is due or under way (vdcos only), and ``looks`` looks were had. Returns the Unix time."""
-        deadline = time.monotonic() + PATIENCE
         calm = 0
         since = 0.0
-        while calm < 3:
+
+        async def rests() -> bool:
+            nonlocal calm, since
             self.check()
-            if time.monotonic() > deadline:
-                raise BenchError(f"the operator does not come to rest: see {self.log}")
-            await asyncio.sleep(0.25)
             said = await self.metrics(plane)
             busy = said.get("vdcos_queue_depth", 1) + said.get("vdcos_reconciles_in_flight", 1)
             if busy or said.get("vdcos_reconciles_total", 0) < looks:
@@ -253,6 +251,12 @@ class Operator:
             else:
                 since = since if calm else time.time()
                 calm += 1
+            return calm == 4
+
+        try:
+            await until(rests, PATIENCE, every=0.25)
+        except TimeoutError:
+            raise BenchError(f"the operator does not come to rest: see {self.log}") from None
         return since
 
 

@@ -5,13 +5,12 @@ import random
 from pathlib import Path
 
 from devcluster.cluster import Cluster
-from devcluster.waiting import eventually
+from devcluster.waiting import eventually, until
 from tests.devcluster import fleet, replica
 from tests.devcluster.proxy import Moment, Proxy
 
 MACHINES = 50
 KILLS = 20
-PACE = 0.05  # seconds between two declarations: the operator is killed in the middle of them
 
 
 async def test_killed_at_any_write_the_end_is_the_same(
@@ -49,9 +48,14 @@ async def test_killed_at_any_write_the_end_is_the_same(
                 await died.wait()
 
         async def declare() -> None:
+            """No faster than the operator writes, so that it is killed in the middle of the declarations."""
             for number in range(MACHINES):
+
+                async def keeps_up(declared: int = number) -> bool:
+                    return len(proxy.writes) >= declared
+
+                await until(keeps_up, 60)
                 await asyncio.to_thread(cluster.apply, fleet.machine(namespace, number))
-                await asyncio.sleep(PACE)
 
         alive = asyncio.create_task(live())
         try:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from devcluster.cluster import Cluster
-from devcluster.waiting import eventually
+from devcluster.waiting import eventually, until
 from tests.unit.api.test_fencing import Carrier
 from vdcos.api.fencing import Bmc, Fencing
 from vdcos.core.objects import Key
@@ -84,27 +84,33 @@ class Fencer:
         seen = node(self.cluster)
         return Signs(self.last_sign, asked, "Present", seen["boot"], seen["machine"])
 
-    async def run(self, until: float = LONG) -> Step:
+    async def run(self, seconds: float = LONG) -> Step:
         """Until there is a receipt, or a provider has failed."""
-        deadline = time.monotonic() + until
+        step = Step()
         async with Port.open(Origin(str(self.cluster.kubeconfig))) as port:
             switches = power_switches({}, secrets_of(port, self.namespace), None)
             asks = Asks(switches, lambda: 8.0, self, lambda: None)
             answers = Answers(asks, lambda item: None, time.monotonic)
+
+            async def decided() -> bool:
+                nonlocal step
+                signs = await asyncio.to_thread(self.signs)
+                known = answers.of(ITEM, "uid")
+                step = fence(self.host, signs, self.fencing, self.progress, known, Instant(0.0, time.monotonic()))
+                if step.receipt is not None or step.progress.tried:
+                    return True
+                new = set(step.progress.asked) - set(self.progress.asked)
+                self.progress = step.progress
+                answers.settle(ITEM, "uid", step.asks, self.progress.asked, new)
+                return False
+
             try:
-                while True:
-                    signs = await asyncio.to_thread(self.signs)
-                    known = answers.of(ITEM, "uid")
-                    step = fence(self.host, signs, self.fencing, self.progress, known, Instant(0.0, time.monotonic()))
-                    if step.receipt is not None or step.progress.tried:
-                        return step
-                    assert time.monotonic() < deadline, step.why
-                    new = set(step.progress.asked) - set(self.progress.asked)
-                    self.progress = step.progress
-                    answers.settle(ITEM, "uid", step.asks, self.progress.asked, new)
-                    await asyncio.sleep(0.1)
+                await until(decided, seconds)
+            except TimeoutError:
+                raise AssertionError(step.why) from None
             finally:
                 await asks.close()
+        return step
 
     def answered(self, provider: str, effect: bool, result: str, seconds: float) -> None:
         """Nobody counts here."""

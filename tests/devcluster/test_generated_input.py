@@ -4,7 +4,7 @@ Each is refused with the field's path and a reason that a person understands; or
 says why, and the operator makes it Ready or says why not.
 """
 
-import asyncio
+import contextlib
 import json
 import time
 import uuid
@@ -15,6 +15,7 @@ import pytest
 import pytest_asyncio
 
 from devcluster.cluster import Cluster
+from devcluster.waiting import until
 from tests.devcluster import convergence, replica
 from tests.devcluster import generated_input as generated
 from vdcos import api
@@ -95,18 +96,23 @@ async def test_legal_objects_with_the_operator(cluster: Cluster, server: generat
         for manifest in made:
             code, answer = await server.send("POST", manifest, dry=False)
             assert code == 201, answer
-        silent = made
-        deadline = time.monotonic() + 120
-        while silent and time.monotonic() < deadline:
-            await asyncio.sleep(1)
-            silent = [manifest for manifest in silent if not says(await server.send("GET", manifest))]
+        silent, left = list(made), list(made)
+
+        async def all_is_said() -> bool:
+            silent[:] = [manifest for manifest in silent if not says(await server.send("GET", manifest))]
+            return not silent
+
+        async def all_is_gone() -> bool:
+            left[:] = [manifest for manifest in left if (await server.send("GET", manifest))[0] != 404]
+            return not left
+
+        with contextlib.suppress(TimeoutError):
+            await until(all_is_said, 120, every=1.0)
         assert not silent, f"nothing is said about {[(m['kind'], m['spec']) for m in silent]}"
         for manifest in made:
             await server.send("DELETE", manifest, dry=False)
-        left = made
-        while left and time.monotonic() < deadline:
-            await asyncio.sleep(1)
-            left = [manifest for manifest in left if (await server.send("GET", manifest))[0] != 404]
+        with contextlib.suppress(TimeoutError):
+            await until(all_is_gone, 120, every=1.0)
         assert not left, f"not gone: {[(m['kind'], m['metadata']['name']) for m in left]}"
     finally:
         await operator.stop()
