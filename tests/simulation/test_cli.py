@@ -65,3 +65,13 @@ def test_a_fault_that_cannot_happen_is_said(words: list[str], says: str, capsys:
 def test_a_failure_says_how_to_replay_it() -> None:
     failure = drivers.Failure("create", AtWrite(3, "paused", "none"), Violation("quiet", "it wrote"), 2)
     assert 'vdcos sim --scenario "create" --write 3 --api "paused" --view "none" --replicas 2' in str(failure)
+
+
+def test_failures_of_hosts_are_replayed_as_well(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["sim", "--scenario", "host dies"]) == 0
+    assert cli.main(["sim", "--scenario", "host dies", "--write", "3", "--api", "conflict"]) == 0
+    said = capsys.readouterr().out
+    assert "fault: conflict/none at write 3" in said
+    assert said.count("host dies: all laws hold") == 2
+    assert cli.main(["sim", "--hosts", "--seed", "0"]) == 0
+    assert "all laws hold" in capsys.readouterr().out

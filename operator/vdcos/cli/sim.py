@@ -4,41 +4,48 @@ import argparse
 import itertools
 import sys
 import time
-from dataclasses import replace
+from collections.abc import Callable
 
-from vdcos.testing import drivers
+from vdcos.testing import drivers, hostdrivers
+from vdcos.testing.failures import failures
 from vdcos.testing.faults import API, CRASH, ELSEWHERE, HANGING, LEADER, USER, VIEW, AtWrite
 from vdcos.testing.replica import Violation
+from vdcos.testing.scenarios import catalogue
+
+Trace = list[str]
 
 
 def main(chosen: argparse.Namespace) -> int:
     """Returns the exit status: 1 when a law was broken."""
     if chosen.scenario:
-        return _fault(chosen)
+        return _scenario(chosen)
+    kind = hostdrivers.HostCase if chosen.hosts else drivers.Case
     if chosen.seed is not None:
-        return _seed(chosen.seed, shrink=not chosen.whole)
-    return _many(chosen.first, chosen.seconds)
+        return _seed(kind.of(chosen.seed), shrink=not chosen.whole)
+    return _many(kind, chosen.first, chosen.seconds, " --hosts" if chosen.hosts else "")
 
 
-def _fault(chosen: argparse.Namespace) -> int:
+def _scenario(chosen: argparse.Namespace) -> int:
     """One scenario with one fault at one write, judged as the exhaustive driver does; without a fault, by itself."""
+    found = {scenario.name: drivers.Explorer for scenario in catalogue()}
+    found |= {scenario.name: hostdrivers.HostExplorer for scenario in failures()}
+    explorer = found.get(chosen.scenario)
+    if explorer is None:
+        return _refused(f"there is no scenario {chosen.scenario!r}; there are: {', '.join(found)}")
+    hosts = explorer is hostdrivers.HostExplorer
     if not chosen.write and (chosen.api, chosen.view) == ("none", "none"):
-        return _run(drivers.Case(chosen.scenario, None, (), (), (), chosen.replicas))
+        kind = hostdrivers.HostCase if hosts else drivers.Case
+        alone = kind(chosen.scenario, None, replicas=chosen.replicas)
+        return _run(chosen.scenario, lambda trace: alone.run(trace=trace))
     if problem := _unknown(chosen):
-        print(f"vdcos: {problem}", file=sys.stderr)
-        return 2
-    fault, trace, broken = AtWrite(chosen.write, chosen.api, chosen.view), list[str](), ""
+        return _refused(problem)
+    fault = AtWrite(chosen.write, chosen.api, chosen.view)
+    scenario = (hostdrivers if hosts else drivers).by_name(chosen.scenario)
+    explored = explorer(scenario, merge=False, replicas=chosen.replicas)
     try:
-        scenario = drivers.by_name(chosen.scenario)
-        drivers.Explorer(scenario, merge=False, replicas=chosen.replicas).replay(fault, trace)
-    except Violation as violation:
-        broken = str(violation)
+        return _run(chosen.scenario, lambda trace: explored.replay(fault, trace), fault)
     except LookupError as error:
-        print(f"vdcos: {error}", file=sys.stderr)
-        return 2
-    print("\n".join(trace))
-    print(f"fault: {fault}\n{chosen.scenario}: {broken or 'all laws hold'}")
-    return 1 if broken else 0
+        return _refused(str(error))
 
 
 def _unknown(chosen: argparse.Namespace) -> str:
@@ -55,44 +62,45 @@ def _unknown(chosen: argparse.Namespace) -> str:
     return ""
 
 
-def _seed(seed: int, shrink: bool) -> int:
-    case = drivers.Case.of(seed)
+def _seed(case: drivers.Case, shrink: bool) -> int:
     try:
         case.run()
     except Violation:
         case = drivers.shrink(case) if shrink else case
-    return _run(case)
+    return _run(case.scenario, lambda trace: case.run(trace=trace), *(AtWrite(*fault) for fault in case.faults))
 
 
-def _run(case: drivers.Case) -> int:
-    trace: list[str] = []
+def _run(name: str, run: Callable[[Trace], object], *faults: AtWrite) -> int:
+    """Run it, and print its trace, what went wrong with it, and what came of it. Raises LookupError."""
+    trace: Trace = []
     broken = ""
     try:
-        case.run(trace=trace)
+        run(trace)
     except Violation as violation:
         broken = str(violation)
-    except LookupError as error:
-        print(f"vdcos: {error}", file=sys.stderr)
-        return 2
     print("\n".join(trace))
-    for fault in case.faults:
-        print(f"fault: {AtWrite(*fault)}")
-    print(f"{case.scenario}: {broken or 'all laws hold'}")
+    for fault in faults:
+        print(f"fault: {fault}")
+    print(f"{name}: {broken or 'all laws hold'}")
     return 1 if broken else 0
 
 
-def _many(first: int, seconds: float) -> int:
+def _many(kind: type[drivers.Case], first: int, seconds: float, option: str) -> int:
     """Seeds in order, for so many seconds; the first that breaks a law is shrunk and said how to replay."""
     end = time.monotonic() + seconds
     for seed in itertools.count(first):
         if time.monotonic() > end:
             print(f"seeds {first} to {seed - 1}: all laws hold")
             return 0
-        case = drivers.Case.of(seed)
+        case = kind.of(seed)
         try:
             case.run()
         except Violation as violation:
-            small = replace(drivers.shrink(case))
-            print(f"seed {seed}: {violation}\n{small}\nreplay: vdcos sim --seed {seed}")
+            print(f"seed {seed}: {violation}\n{drivers.shrink(case)}\nreplay: vdcos sim{option} --seed {seed}")
             return 1
     return 0
+
+
+def _refused(problem: str) -> int:
+    print(f"vdcos: {problem}", file=sys.stderr)
+    return 2

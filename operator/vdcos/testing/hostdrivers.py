@@ -52,9 +52,9 @@ class HostExplorer(Explorer):
 NAMES = ("host-1", "host-1", "host-2", "host-3")
 KINDS = (*HOST_FAULTS, *HOST_FAULTS, *BMC_FAULTS, "pause", "cut", "crash", "clock")
 CARE_AFTER, CARE_EVERY, CARES = 300.0, 150.0, 4
+"""Seconds after which somebody cares for what is still wrong, and from then on; how often at least."""
 MOST = 20_000
 """Steps of a run. Two replicas renew their Lease every second."""
-"""Seconds after which somebody cares for what is still wrong, and how often."""
 
 
 @dataclass(frozen=True)
