@@ -96,9 +96,8 @@ def _marginal(rows: list[Json]) -> float:
 
     The first rows, in which imports and caches are paid for, are left out.
     """
-    later = [row for row in rows if row["vms"] >= 1000] or rows
-    if len(later) < 2:
-        return 1.0
+    later = [row for row in rows if row["vms"] >= 1000]
+    later = later if len(later) > 1 else rows
     return 1.0 + exponent([row["vms"] for row in later], [row["operator_cpu_ms_per_new_vm"] for row in later])
 
 
