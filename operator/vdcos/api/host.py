@@ -20,7 +20,7 @@ HostState = Literal[
     "Unmanaged",
     "Quarantined",
 ]
-Verdict = Literal["Blind", "Rebooted", "Connected", "ApiTrouble", "Isolated", "Dead", "Suspect"]
+Verdict = Literal["Blind", "Connected", "ApiTrouble", "Isolated", "Dead", "Suspect"]
 
 Incarnation = Annotated[Line, Field(max_length=64)]
 """One life of a host: its boot id, as in `status.nodeInfo.bootID` of its Node."""

@@ -37,6 +37,11 @@ def stamp(now: Instant) -> str:
     return datetime.fromtimestamp(now.wall, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def age(stamped: str, now: Instant) -> float:
+    """How many seconds ago a moment was that ``stamp`` wrote; less than 0 when a clock was set back."""
+    return now.wall - datetime.fromisoformat(stamped).timestamp()
+
+
 def paced(stored: Mapping[str, Any], counted: Mapping[str, Any], now: Instant) -> tuple[dict[str, Any], float | None]:
     """The counts to put into a status, and in how many seconds to look again, if that matters.
 
@@ -50,8 +55,8 @@ def paced(stored: Mapping[str, Any], counted: Mapping[str, Any], now: Instant) -
     if known == counted and counted_at is not None:
         return {**counted, COUNTED_AT: counted_at}, None
     if counted_at is not None:
-        age = now.wall - datetime.fromisoformat(counted_at).timestamp()
-        if 0 <= age < SECONDS_BETWEEN:
+        since = age(counted_at, now)
+        if 0 <= since < SECONDS_BETWEEN:
             standing = {field: value for field, value in known.items() if value is not None}
-            return {**standing, COUNTED_AT: counted_at}, SECONDS_BETWEEN - age
+            return {**standing, COUNTED_AT: counted_at}, SECONDS_BETWEEN - since
     return {**counted, COUNTED_AT: stamp(now)}, None

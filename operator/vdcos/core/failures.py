@@ -1,6 +1,7 @@
 """HostFailures, as several vServices see them: which are open, whose VMs they are about, which of these are held."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -70,7 +71,8 @@ def suspects(policy: bytes) -> tuple[_Suspect, ...]:
     return _policy(policy).status.suspects
 
 
-slim = msgspec.json.Decoder(Slim).decode
+# Five indexes and three services ask the same of each version, and its machines may be a thousand.
+slim = lru_cache(maxsize=8)(msgspec.json.Decoder(Slim).decode)
 
 
 def _of_host(own: Own) -> Iterable[str]:

@@ -133,6 +133,11 @@ class Own(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
 Stored = Object | Own
 
 
+def declared(held: Stored) -> tuple[str, int, str | None]:
+    """What users say of an object of ours (for ``Watch.sees``); its status is its own service's business."""
+    return held.metadata.uid, held.metadata.generation, held.metadata.deletion_timestamp
+
+
 @dataclass(frozen=True, slots=True)
 class Unreadable:
     """What is asked for could not be read: neither there nor absent. A plan must not take it for either.

@@ -395,21 +395,22 @@ class View:
         return {} if own is None else self._answers.of(Item(self._service, key), own.metadata.uid)
 
     def changed_at(self, kind: type[Any], key: Key) -> float | None:
-        if kind not in self._dated:
-            raise UndeclaredRead(f"{self._service} asks when {kind.__name__} changed and does not declare it as dated")
-        return self._store.changed_at(kind, key)
+        return self._dating(kind).changed_at(kind, key)
 
     def silent_since(self, kind: type[Any], key: Key) -> float | None:
-        self.changed_at(kind, key)
-        return self._store.silent_since(kind, key)
+        return self._dating(kind).silent_since(kind, key)
 
     def gone_since(self, kind: type[Any], key: Key) -> float | None:
-        self.changed_at(kind, key)
-        return self._store.gone_since(kind, key)
+        return self._dating(kind).gone_since(kind, key)
 
     def heard_at(self, kind: type[Any]) -> float:
         self._shelf(kind)
         return self._store.heard_at(kind)
+
+    def _dating(self, kind: type[Any]) -> Store:
+        if kind not in self._dated:
+            raise UndeclaredRead(f"{self._service} asks when {kind.__name__} changed and does not declare it as dated")
+        return self._store
 
     def _shelf(self, kind: type[Any]) -> _Shelf:
         if kind not in self._kinds:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vdcos import api
 from vdcos.providers.witnesses.evidence import (
     BLIND_SECONDS,
     HEARTBEAT,
@@ -15,13 +16,13 @@ from vdcos.providers.witnesses.evidence import (
     READY,
     TABLE,
     Evidence,
-    Name,
     Says,
     Thresholds,
     verdict,
 )
 from vdcos.providers.witnesses.evidence import Testimony as Said  # pytest takes Test... for tests
 
+Name = api.host.Verdict
 DEFAULT = Thresholds(lease=15.0, agree=1)
 CAREFUL = replace(DEFAULT, agree=2)
 FAST = replace(DEFAULT, power_off=5.0)

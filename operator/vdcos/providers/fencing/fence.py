@@ -10,15 +10,16 @@ from vdcos.core.foreign.medik8s import FenceAgentsRemediation, FenceAgentsRemedi
 from vdcos.core.objects import Key, Unreadable
 from vdcos.core.plan import Answer, Ask, Instant, Manifest
 from vdcos.providers.fencing.contract import Power
+from vdcos.providers.witnesses.evidence import BLIND_SECONDS
 
 SPACING = 0.5
-"""Seconds between two readings of the power: two in one breath prove no more than one."""
+"""Seconds between two readings of the power: two in one breath prove no more than one. And, at least, between two looks
+at a silence: what is heard of hosts lags behind our clock, so that soon is as good as at once."""
 REQUEST_SECONDS: Mapping[str, float] = {"redfish": 10.0, "ipmi": 10.0}
 """Deadline of one request. Other providers' may take all of an attempt: a fence agent waits until the host is off."""
 READING_SECONDS = 5.0
-DARK_SECONDS = 10.0
-"""Nobody's power is cut when nothing was heard of hosts for so long: it may have booted meanwhile, and run VMs."""
 DARK_PAUSE = 1.0
+"""Seconds between two looks while nothing is heard of hosts."""
 DARK = "nothing is heard of hosts, so no power is cut for now"
 LONGEST_READING = 30.0
 MEDIK8S = "medik8s"
@@ -200,7 +201,8 @@ def _fence(
     def told(first: str, tried: Iterable[Tried]) -> str:
         return _sentences(first, *(f"{name} failed: {why}" for name, why in tried), *missing, by_hand)
 
-    in_the_dark = now.mono - signs.known_until >= DARK_SECONDS
+    # Nobody's power is cut then: the host may have booted meanwhile, and run VMs.
+    in_the_dark = now.mono - signs.known_until >= BLIND_SECONDS
     current = _current(active, progress.asked)
     if current is None and in_the_dark:
         return Step(None, progress, why=told(DARK, progress.tried), after=DARK_PAUSE)
@@ -312,7 +314,8 @@ def _powered_off(attempt: _Attempt) -> _Outcome:
         if missing <= 0:
             return Receipt(attempt.name, attempt.host.incarnation, "PoweredOff", proof)
         pair = (effect, *(_reading(attempt, k) for k, _ in readings[-2:]))
-        return _Pending(pair, f"{proof}; it counts when the host has been silent for long enough", missing)
+        waits = f"{proof}; it counts when the host has been silent for long enough"
+        return _Pending(pair, waits, max(missing, SPACING))
     if (late := off.at + attempt.provider.timeout_seconds) <= attempt.now:
         return _Failure(_not_proved(attempt, last), max(late, last.at), kept)
     wait = last.at + SPACING - attempt.now
@@ -355,7 +358,7 @@ def _remediated(attempt: _Attempt) -> _Outcome:
         return Receipt(attempt.name, attempt.host.incarnation, "Remediated", proof)
     late = attempt.signs.remediation_since + attempt.provider.timeout_seconds
     if late > attempt.now:
-        silence = attempt.fencing.quiet_seconds - attempt.signs.quiet
+        silence = max(attempt.fencing.quiet_seconds - attempt.signs.quiet, SPACING)
         wait = min(late - attempt.now, silence) if succeeded else late - attempt.now
         return _Pending((), "the remediation is under way", wait)
     if succeeded:

@@ -4,13 +4,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from vdcos import api
+from vdcos.core.foreign.kubernetes import Lease
+
 Says = Literal["Alive", "Dead", "Unknown"]
 
-BLIND_SECONDS = 10.0
-"""Without a word from the source of Leases for so long, nothing is known of any host. Leases of Kubernetes' own
-controllers and ours are renewed every two seconds, so a source that works is never as quiet as that."""
-
-Name = Literal["Blind", "Connected", "ApiTrouble", "Isolated", "Dead", "Suspect"]
+BLIND_SECONDS = Lease.spell
+"""Without a word from the source of Leases for so long, nothing is known of any host."""
 
 
 class Testimony(NamedTuple):
@@ -53,7 +53,7 @@ class Evidence:
 class Verdict(NamedTuple):
     """What the evidence means, and why, for people."""
 
-    name: Name
+    name: api.host.Verdict
     why: str
 
 

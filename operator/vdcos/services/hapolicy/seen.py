@@ -7,7 +7,7 @@ from typing import Any
 from vdcos import api
 from vdcos.core import failures, hosts
 from vdcos.core.foreign.kubernetes import NODE_LEASES, Heartbeat, Lease, Node
-from vdcos.core.objects import Index, Key, Own, Unreadable
+from vdcos.core.objects import Index, Key, Own, Unreadable, declared
 from vdcos.core.plan import Answer
 from vdcos.core.service import Watch
 from vdcos.core.snapshot import Snapshot
@@ -121,15 +121,11 @@ def _as_host(node: Node) -> Any:
     )
 
 
-def _declared(own: Own) -> Any:
-    return own.metadata.uid, own.metadata.generation, own.metadata.deletion_timestamp
-
-
 WATCHES: tuple[Watch[Any], ...] = (
     Watch(Node, _everyone, sees=_as_host),
     Watch(Heartbeat, _suspecting, sees=lambda node: node.metadata.annotations, dated=True),
     Watch(Lease, _suspecting, sees=lambda lease: lease.spec.renew_time, dated=True),
-    Watch(api.Host, _everyone, sees=_declared),
+    Watch(api.Host, _everyone, sees=declared),
     Watch(api.HostFailure, _policy_of),
 )
 INDEXES: tuple[Index[Any], ...] = (failures.OF_HOST, failures.SUSPECTING)

@@ -9,7 +9,7 @@ from vdcos.core import conditions, failures, hosts, kinds, marks, ownership
 from vdcos.core.conditions import Condition
 from vdcos.core.foreign.kubernetes import Node
 from vdcos.core.foreign.kubevirt import VirtualMachineInstance
-from vdcos.core.objects import Index, Key, Meta, Own, Unreadable
+from vdcos.core.objects import Index, Key, Meta, Own, Unreadable, declared
 from vdcos.core.plan import Action, Create, Instant, Plan
 from vdcos.core.service import Watch, Write
 from vdcos.core.snapshot import Snapshot
@@ -65,7 +65,7 @@ def _as_node(node: Node) -> Any:
 
 def _covers(own: Own) -> Any:
     """What of a policy matters to hosts: whom it covers, and whom it suspects."""
-    return own.metadata.uid, own.metadata.generation, own.metadata.deletion_timestamp, failures.suspects(own.raw)
+    return declared(own), failures.suspects(own.raw)
 
 
 def _stage(own: Own) -> Any:
@@ -123,15 +123,15 @@ class HostService:
             status["incarnation"] = node.status.node_info.boot_id
             status["machine"] = node.status.node_info.system_uuid
             status["capacity"] = _capacity(node)
-        if seen.policy is not None:
-            status["policy"] = seen.policy.metadata.name
         if seen.failure is not None:
             status["failure"] = seen.failure.metadata.name
-        suspect = _suspicion(cr, seen)
-        status["verdict"] = suspect.verdict if suspect is not None else "Connected"
+        if seen.policy is not None:
+            status["policy"] = seen.policy.metadata.name
+            suspect = _suspicion(cr, seen)
+            status["verdict"] = suspect.verdict if suspect is not None else "Connected"
         status = {name: value for name, value in status.items() if value not in ("", None)}
         return Plan(
-            actions=tuple(_marks(cr, seen, node)) if node is not None else (),
+            actions=tuple(_marks(cr, node)) if node is not None else (),
             conditions=(connected, _protected(seen), _fenceable(cr)),
             status=status,
         )
@@ -193,7 +193,7 @@ def _fenceable(cr: api.Host) -> Condition:
     return conditions.false(FENCEABLE, "NoPowerSwitch", message)
 
 
-def _marks(cr: api.Host, seen: Seen, node: Node) -> list[Action]:
+def _marks(cr: api.Host, node: Node) -> list[Action]:
     """The cordon of maintenance, and the taint of a host that is kept for failover."""
     mark = marks.MAINTENANCE + cr.metadata.name
     actions: list[Action] = []

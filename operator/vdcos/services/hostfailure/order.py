@@ -95,7 +95,6 @@ def _depths(needs: Mapping[Key, Iterable[Key]]) -> dict[Key, int]:
         while stack:
             key, done = stack.pop()
             if done:
-                way.discard(key)
                 depths[key] = max((depths[other] + 1 for other in needs[key] if other in depths), default=0)
             elif key not in depths and key not in way:
                 way.add(key)

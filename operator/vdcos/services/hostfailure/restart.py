@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from vdcos.api.hapolicy import HAPolicySpec
@@ -86,7 +85,7 @@ def go_on(policy: HAPolicySpec, host: str, machines: Sequence[FailedVm], seen: S
     freed = []
     for machine in told:
         if machine.state == "Held" and machine.reason != "Disabled":
-            left = policy.restart.longest_hold_seconds - _age(machine, now)
+            left = policy.restart.longest_hold_seconds - counts.age(machine.since, now)
             if machine.tier <= turn or left <= 0:
                 machine = _now(machine, "Released", now)
                 due.append(0.0)
@@ -174,14 +173,10 @@ def _waits(policy: HAPolicySpec, machine: FailedVm, seen: Seen, now: Instant) ->
     """For how many seconds more those after this VM wait for it; 0 when they do not."""
     when = order.ready_when(policy, seen.vms[Key(machine.namespace, machine.name)].vm)
     if machine.state == "Released":
-        return max(0.0, when.timeout_seconds - _age(machine, now))
+        return max(0.0, when.timeout_seconds - counts.age(machine.since, now))
     if machine.state == "Up":
-        return max(0.0, when.delay_seconds - _age(machine, now))
+        return max(0.0, when.delay_seconds - counts.age(machine.since, now))
     return 0.0
-
-
-def _age(machine: FailedVm, now: Instant) -> float:
-    return now.wall - datetime.fromisoformat(machine.since).timestamp()
 
 
 def _now(machine: FailedVm, state: str, now: Instant, reason: str = "") -> FailedVm:

@@ -12,7 +12,7 @@ from vdcos.core.foreign import kubevirt
 from vdcos.core.foreign.kubernetes import NODE_LEASES, Heartbeat, LauncherPod, Lease, Node
 from vdcos.core.foreign.kubevirt import Migration, VirtualMachineInstance
 from vdcos.core.foreign.medik8s import FenceAgentsRemediation, FenceAgentsRemediationTemplate
-from vdcos.core.objects import Index, Key, Own, Unreadable
+from vdcos.core.objects import Index, Key, Own, Unreadable, declared
 from vdcos.core.plan import Answer
 from vdcos.core.service import Watch
 from vdcos.core.snapshot import Snapshot
@@ -208,12 +208,15 @@ def _remediated(held: FenceAgentsRemediation, world: Snapshot) -> Iterable[Key]:
     return _open_on(held.metadata.name, world)
 
 
+def _by_template(held: FenceAgentsRemediationTemplate, world: Snapshot) -> Iterable[Key]:
+    for policy in hosts.parsed(world, api.HAPolicy):
+        templates = [each.template for each in policy.spec.fencing.providers if each.template is not None]
+        if any(Key(template.namespace, template.name) == held.metadata.key for template in templates):
+            yield from world.keys(failures.OPEN_UNDER, policy.metadata.name)
+
+
 def _by_migration(held: Migration, world: Snapshot) -> Iterable[Key]:
     return world.keys(failures.MACHINES, f"{held.metadata.namespace}/{held.spec.vmi_name}")
-
-
-def _declared(own: Own) -> Any:
-    return own.metadata.uid, own.metadata.generation, own.metadata.deletion_timestamp
 
 
 def _power(held: VirtualMachineInstance) -> Any:
@@ -232,8 +235,8 @@ WATCHES: tuple[Watch[Any], ...] = (
     Watch(Node, _by_name, sees=lambda node: (node.spec, node.status.node_info, node.ready, node.metadata.annotations)),
     Watch(Lease, _by_name, sees=lambda lease: lease.spec.renew_time, dated=True),
     Watch(Heartbeat, _by_name, sees=lambda node: node.metadata.annotations, dated=True),
-    Watch(api.Host, _by_name, sees=_declared),
-    Watch(api.HAPolicy, _by_policy, sees=_declared),
+    Watch(api.Host, _by_name, sees=declared),
+    Watch(api.HAPolicy, _by_policy, sees=declared),
     Watch(api.HostFailure, _siblings, sees=lambda own: failures.slim(own.raw).status.phase),
     Watch(LauncherPod, lambda pod, world: _open_on(pod.spec.node_name, world)),
     Watch(VirtualMachineInstance, _by_instance, sees=_power),
@@ -241,7 +244,7 @@ WATCHES: tuple[Watch[Any], ...] = (
     Watch(api.VirtualMachine, _by_vm),
     Watch(Migration, _by_migration, sees=lambda held: held.status.phase),
     Watch(FenceAgentsRemediation, _remediated, dated=True),
-    Watch(FenceAgentsRemediationTemplate, lambda held, world: ()),
+    Watch(FenceAgentsRemediationTemplate, _by_template),
 )
 INDEXES: tuple[Index[Any], ...] = (
     failures.OF_HOST,

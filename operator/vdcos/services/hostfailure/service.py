@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 from vdcos import api
@@ -161,7 +160,7 @@ def _kept(case: Case) -> dict[str, Any]:
 
 
 def _completed(case: Case) -> Step | None:
-    """It is history. What was marked stays unmarked, even if the last patch came late."""
+    """It is history."""
     if case.cr.status.phase != "Completed":
         return None
     if case.cr.status.receipt is None:
@@ -221,9 +220,7 @@ def _recovering(case: Case) -> Step | None:
     actions, recovered, after, back = _back(case)
     fields["backSince"] = back
     over = restart.is_over(progress.machines)
-    settled = restart.is_settled(case.policy, progress.machines, case.seen, case.now)
-    done = recovered.status == "True" and settled
-    if done:
+    if recovered.status == "True" and restart.is_settled(case.policy, progress.machines, case.seen, case.now):
         machines = [
             machine.model_copy(update={"state": "Down"}) if machine.state in ("Held", "Released") else machine
             for machine in progress.machines
@@ -261,7 +258,7 @@ def _releasing(case: Case) -> Step | None:
         event = f"{counts.some(len(machines), 'VM')} ran on the host"
         return Step("Releasing", said, status=fields, after=0.0, event=event)
     said = (_proof(case), _restarted(restart.summary(status.machines)), waiting)
-    age = now.wall - datetime.fromisoformat(status.receipt.at).timestamp()
+    age = counts.age(status.receipt.at, now)
     if not restart.are_held(status.machines, seen) and 0 <= age < restart.OBSERVED_SECONDS:
         return Step("Releasing", said, after=restart.OBSERVED_SECONDS - age)
     actions = _release(case)
@@ -441,15 +438,15 @@ def _back(case: Case) -> tuple[list[Action], Condition, float | None, str | None
 def _quarantine(case: Case) -> float:
     """For how many seconds more a host that fails again and again is not trusted. Whoever uncordons it trusts it."""
     recovery, node = case.policy.recovery, case.node
-    failed = [datetime.fromisoformat(at).timestamp() for at in case.seen.failed]
+    failed = case.seen.failed
     if len(failed) < recovery.quarantine_after or node is None or marks.cordoned_by(node) == "":
         return 0.0
-    return failed[-recovery.quarantine_after] + recovery.window_seconds - case.now.wall
+    return recovery.window_seconds - counts.age(failed[-recovery.quarantine_after], case.now)
 
 
 def _left(case: Case, since: str) -> float:
     """How many seconds more the host must be well before it is trusted."""
-    return case.policy.recovery.quiet_seconds - (case.now.wall - datetime.fromisoformat(since).timestamp())
+    return case.policy.recovery.quiet_seconds - counts.age(since, case.now)
 
 
 def _proof(case: Case) -> Condition:

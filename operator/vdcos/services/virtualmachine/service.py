@@ -13,7 +13,7 @@ from vdcos.core.foreign.kubernetes import FailedMount, Namespace, PersistentVolu
 from vdcos.core.foreign.kubevirt import KubeVirt, VirtualMachineInstance
 from vdcos.core.foreign.multus import NetworkAttachmentDefinition
 from vdcos.core.foreign.snapshots import VolumeSnapshot
-from vdcos.core.objects import Index, Key, Meta, Own
+from vdcos.core.objects import Index, Key, Meta, Own, declared
 from vdcos.core.plan import Instant, Plan
 from vdcos.core.service import Watch, Write
 from vdcos.core.snapshot import Snapshot
@@ -78,11 +78,6 @@ def _holds(own: Own) -> Any:
     return failure.open and frozenset(each for each in failure.status.machines if each.state == "Held")
 
 
-def _declared(held: Any) -> tuple[Any, ...]:
-    """What users say of an object of ours; its status is its own service's business."""
-    return held.metadata.uid, held.metadata.generation, held.metadata.deletion_timestamp
-
-
 def _unversioned(meta: Meta) -> Meta:
     return msgspec.structs.replace(meta, resource_version="")
 
@@ -142,8 +137,8 @@ class VirtualMachineService:
         Watch(DataVolume, _disk, _volume, PATIENCE),
         Watch(PersistentVolumeClaim, _disk, _claim, PATIENCE),
         Watch(VolumeSnapshot, _dependents("VolumeSnapshot"), _exists),
-        Watch(api.Datastore, _dependents("Datastore"), _declared),
-        Watch(api.Network, _dependents("Network"), _declared),
+        Watch(api.Datastore, _dependents("Datastore"), declared),
+        Watch(api.Network, _dependents("Network"), declared),
         Watch(
             NetworkAttachmentDefinition,
             _dependents("NetworkAttachmentDefinition"),

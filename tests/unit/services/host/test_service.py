@@ -188,7 +188,7 @@ def test_a_failure_tells_more_than_a_suspicion() -> None:
 def test_a_host_without_a_node() -> None:
     there = d.world(d.host(), policy())
     there.remove(Node, KEY)
-    assert settle(there) == {"state": "Unmanaged", "vms": 0, "verdict": "Connected"}
+    assert settle(there) == {"state": "Unmanaged", "vms": 0}
     assert said(there, "Ready") == ("False", "NoNode")
 
 

@@ -836,6 +836,14 @@ def test_whatever_belongs_to_it_wakes_it() -> None:
     assert wakes(there, Lease, fresh.held(Lease, Key(NODE_LEASES, d.OTHER))) == {"other-2"}
 
 
+def test_the_template_of_its_remediation_wakes_it_and_another_does_not() -> None:
+    """Who waits for a template that does not exist has nothing else to look again for."""
+    there = dead(TEMPLATE, policy=MEDIK8S)
+    for name, woken in (("ipmi", {d.FAILURE}), ("other", set())):
+        template = FenceAgentsRemediationTemplate(metadata=Meta(name=name, namespace="fencing"))
+        assert wakes(there, FenceAgentsRemediationTemplate, template) == woken
+
+
 def test_a_renewal_of_the_lease_and_a_sign_on_the_node_are_news_and_other_words_are_not() -> None:
     there = d.world(d.failure())
     sees = {watch.kind: watch.sees for watch in SERVICE.watches}
