@@ -5,6 +5,7 @@ import json
 import logging
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -21,11 +22,47 @@ log = logging.getLogger(__name__)
 EVENT = Resource("events.k8s.io", "v1", "events", "Event")
 CONTROLLER = "vdcos.dev/operator"
 WAITING = 1000
-"""Events that may wait; further ones are dropped and counted."""
+"""Events that may wait; of further ones the newest of whom has most are dropped and counted."""
 PER_SECOND = 20.0
 BURST = 100.0
 NOTE_LIMIT = 1024
 """What the API server allows a note, in bytes."""
+
+
+class Turns:
+    """Events that wait, one line per namespace, served in turn: who floods the operator keeps only himself waiting."""
+
+    def __init__(self) -> None:
+        self._lines: dict[str, deque[dict[str, Any]]] = {}
+        self._size = 0
+        self._some = asyncio.Event()
+
+    def put(self, namespace: str, event: dict[str, Any]) -> bool:
+        """Let an Event wait. False when there was no room and the newest of the longest line is lost for it."""
+        self._lines.setdefault(namespace, deque()).append(event)
+        self._size += 1
+        self._some.set()
+        if self._size <= WAITING:
+            return True
+        longest = max(self._lines, key=lambda each: len(self._lines[each]))
+        self._lines[longest].pop()
+        if not self._lines[longest]:
+            del self._lines[longest]
+        self._size -= 1
+        return False
+
+    async def get(self) -> dict[str, Any]:
+        """The next Event, when there is one. Its line is the last to be served again."""
+        while not self._size:
+            self._some.clear()
+            await self._some.wait()
+        namespace = next(iter(self._lines))
+        line = self._lines.pop(namespace)
+        event = line.popleft()
+        self._size -= 1
+        if line:
+            self._lines[namespace] = line
+        return event
 
 
 class Events:
@@ -38,7 +75,7 @@ class Events:
         self._resources = resources
         self._identity = identity[:128]
         self._counted = counted
-        self._waiting: asyncio.Queue[dict[str, Any]] = asyncio.Queue(WAITING)
+        self._waiting = Turns()
 
     async def run(self, port: Caller) -> None:
         """Post until cancelled."""
@@ -62,9 +99,7 @@ class Events:
         self, item: Item, owner: Meta, before: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]]
     ) -> None:
         for condition in worth_an_event(before, now):
-            try:
-                self._waiting.put_nowait(self._event(item, owner, condition))
-            except asyncio.QueueFull:
+            if not self._waiting.put(owner.namespace, self._event(item, owner, condition)):
                 self._counted("dropped")
 
     def acted(self, item: Item, action: Action) -> None:

@@ -18,7 +18,7 @@ from vdcos.core.plan import Apply, Create
 from vdcos.runtime import logs
 from vdcos.runtime.endpoints import OLDEST_WORD, Health, serve
 from vdcos.runtime.engine import Outcome
-from vdcos.runtime.events import EVENT, WAITING, Events, worth_an_event
+from vdcos.runtime.events import EVENT, WAITING, Events, Turns, worth_an_event
 from vdcos.runtime.metrics import Metrics
 from vdcos.runtime.observers import Everyone, Log, transitions
 from vdcos.runtime.port import Port
@@ -94,6 +94,23 @@ def test_too_many_events_are_dropped_and_counted() -> None:
     for _ in range(WAITING + 3):
         events.said(ITEM, OWNER, said(), said(Ready="True"))
     assert counted == ["dropped"] * 3
+
+
+async def test_a_flood_keeps_only_its_own_namespace_waiting() -> None:
+    waiting = Turns()
+    assert all(waiting.put("flood", {"n": number}) for number in range(WAITING))
+    assert not waiting.put("calm", {"n": "calm"}), "for it, one of the flood is lost"
+    assert [(await waiting.get())["n"] for _ in range(3)] == [0, "calm", 1]
+    rest = [(await waiting.get())["n"] for _ in range(WAITING - 3)]
+    assert rest == list(range(2, WAITING - 1)), "the newest was lost, and nothing comes twice"
+
+
+async def test_who_waits_for_an_event_gets_the_next() -> None:
+    waiting = Turns()
+    getting = asyncio.create_task(waiting.get())
+    await asyncio.sleep(0)
+    waiting.put("", {"n": 1})
+    assert await getting == {"n": 1}
 
 
 # Metrics
