@@ -1,9 +1,21 @@
 """Who may use a cluster-wide resource: ``allowedNamespaces`` against a namespace."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from typing import Literal, Protocol
 
-from vdcos.api.meta import AllowedNamespaces, LabelSelector, SelectorRequirement
+from vdcos.api.meta import AllowedNamespaces, LabelSelector
 from vdcos.core.objects import Meta
+
+
+class Requirement(Protocol):
+    """One expression of a label selector, as declared or as prepared for many comparisons."""
+
+    @property
+    def key(self) -> str: ...
+    @property
+    def operator(self) -> Literal["In", "NotIn", "Exists", "DoesNotExist"]: ...
+    @property
+    def values(self) -> Collection[str]: ...
 
 
 def allows(allowed: AllowedNamespaces, namespace: Meta) -> bool:
@@ -22,11 +34,12 @@ def allows(allowed: AllowedNamespaces, namespace: Meta) -> bool:
 def selects(selector: LabelSelector, labels: Mapping[str, str]) -> bool:
     """Whether a label selector matches as in Kubernetes: NotIn and DoesNotExist hold where the label is absent."""
     return all(labels.get(key) == value for key, value in selector.match_labels.items()) and all(
-        _holds(requirement, labels) for requirement in selector.match_expressions
+        holds(requirement, labels) for requirement in selector.match_expressions
     )
 
 
-def _holds(requirement: SelectorRequirement, labels: Mapping[str, str]) -> bool:
+def holds(requirement: Requirement, labels: Mapping[str, str]) -> bool:
+    """Whether one expression holds, as in Kubernetes."""
     value = labels.get(requirement.key)
     match requirement.operator:
         case "In":

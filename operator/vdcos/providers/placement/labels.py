@@ -2,25 +2,13 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from vdcos.providers.placement.model import Requirement, Selector
+from vdcos.core.tenancy import holds
+from vdcos.providers.placement.model import Selector
 
 
 def matches(selector: Selector, labels: Mapping[str, str]) -> bool:
     """Whether a selector selects an object with these labels."""
-    return all(_holds(requirement, labels) for requirement in selector)
-
-
-def _holds(requirement: Requirement, labels: Mapping[str, str]) -> bool:
-    value = labels.get(requirement.key)
-    match requirement.operator:
-        case "In":
-            return value in requirement.values
-        case "NotIn":
-            return value not in requirement.values
-        case "Exists":
-            return value is not None
-        case "DoesNotExist":
-            return value is None
+    return all(holds(requirement, labels) for requirement in selector)
 
 
 class Index:
