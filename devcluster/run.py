@@ -223,18 +223,18 @@ class _Step:
 @contextlib.contextmanager
 def devcluster(screen: Screen, directory: Path, hosts: int) -> Iterator[Cluster]:
     """A devcluster with all its programs, for the length of the block. Raises BuildError and StartError."""
-    built: list[str] = []
+    built: set[str] = set()
 
     def report(name: str, state: str, seconds: float) -> None:
-        if state in ("built", "installed"):
-            built.append(name)
+        if state == "built":
+            built.add(name)
         screen.built(name, state, seconds)
 
     started = time.monotonic()
     artifacts = build.ensure(report)
     screen.phases["build"] = time.monotonic() - started
-    how = f", {len(built)} of them built" if built else " from the cache"
-    screen.told("build", f"{len(artifacts.programs)} programs{how}")
+    new, all_of_them = len(built & artifacts.programs.keys()), len(artifacts.programs)
+    screen.told("build", f"{new} of {all_of_them} programs built" if new else f"{all_of_them} programs from the cache")
     settings = supervisor.Settings(directory, hosts)
     try:
         with screen.phase("cluster", _Step(layout.Layout(directory))) as done:
