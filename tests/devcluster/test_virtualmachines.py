@@ -198,3 +198,21 @@ async def test_a_stop_by_hand_is_put_right_and_counted(cluster: Cluster, namespa
     vms.edit("runs", cpu={"sockets": 2})
     await soon(lambda: vms.says("runs", "Applied")[0] == "True")
     assert vms.child("runs")["spec"]["runStrategy"] == "Always", "a new declaration is another matter"
+
+
+async def test_a_map_that_somebody_made_in_the_child_is_filled_and_emptied(
+    cluster: Cluster, namespace: str, operator: Replica
+) -> None:
+    vms = Vms(cluster, namespace)
+    vms.apply("moves")
+    await soon(lambda: vms.is_up("moves"))
+    patch = json.dumps({"spec": {"template": {"spec": {"nodeSelector": {}}}}})
+    cluster.kubectl("patch", "vm", "moves", "-n", namespace, "--type=merge", "-p", patch)
+
+    def selects() -> Any:
+        return vms.child("moves")["spec"]["template"]["spec"].get("nodeSelector")
+
+    for selector in ({"kubernetes.io/os": "linux"}, None):
+        vms.edit("moves", placement={"nodeSelector": selector} if selector else None)
+        await soon(functools.partial(lambda wanted: selects() == wanted, selector))
+        await soon(lambda: vms.is_up("moves"))

@@ -47,6 +47,7 @@ BUDGETS: Mapping[str, int] = {
     "guest shuts down and stays off": 16,
     "guest crashes": 18,
     "somebody edits the child": 18,
+    "somebody makes a map of the child that we fill and empty": 21,
     "somebody deletes the child": 21,
     "somebody deletes a disk": 19,
     "the name is taken": 12,

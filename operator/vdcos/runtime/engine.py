@@ -1,7 +1,8 @@
 """The engine: take a key, observe, plan, act, say so once. It never touches a socket or a clock of its own."""
 
+import re
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Any, Literal, Protocol
 
@@ -37,6 +38,12 @@ ANOTHER_UID = "metadata.uid: Invalid value"
 
 # What it says, with 500, of server-side apply of a field that the schema does not know, or of a wrong type.
 NOT_IN_SCHEMA = "failed to create typed patch object"
+
+# What it says, with 422, of server-side apply that drops the last fields of a map which somebody else had made: the map
+# becomes null, by a flaw of structured-merge-diff, and null is no map.
+EMPTIED = re.compile(
+    r'(?:^|[\s[])([A-Za-z]\w*(?:\.\w+)*): Invalid value: "null": (?:\1 in body )?must be of type object'
+)
 
 # Seconds after which a refused request is tried again although nobody changed the object: the cause may have been a
 # feature gate or a policy of the cluster.
@@ -314,6 +321,8 @@ class Engine:
                 raise ApiError(409, "Conflict", "the object is not what the patch was made for") from error
             elif isinstance(action, Apply) and error.status == 422 and ANOTHER_UID in error.message:
                 raise ApiError(409, "Conflict", "another object has the name of the one to change") from error
+            elif isinstance(action, Apply) and error.status == 422 and (emptied := EMPTIED.findall(error.message)):
+                answer = yield from self._emptied(item, request, emptied)
             else:
                 raise
         if kind is not None and not (
@@ -340,6 +349,28 @@ class Engine:
                 self._hear(item, lambda: self._store.remove(kind, request.key, known.metadata.resource_version))
             return
         self._hear(item, lambda: self._store.put(kind, heard))
+
+    def _emptied(self, item: Item, request: Request, fields: Sequence[str]) -> Generator[Request, bytes, bytes]:
+        """Make an apply that leaves nothing in some maps, after taking these away. Nobody has put anything into them
+        since: the object must be the one that is known. Raises ApiError."""
+        kind = self._kinds.get(request.resource)
+        known = self._store.heard(kind, request.key) if kind is not None else None
+        if kind is None or known is None:
+            raise ApiError(409, "Conflict", "the object to change is not known")
+        operations = [
+            {"op": "test", "path": "/metadata/resourceVersion", "value": known.metadata.resource_version},
+            *({"op": "remove", "path": f"/{field.replace('.', '/')}"} for field in fields),
+        ]
+        query = {"fieldManager": request.query["fieldManager"]}
+        patch = replace(request, verb="patch", body=_json(operations), content_type=JSON_PATCH, query=query)
+        try:
+            heard = self._store.decoder(kind)((yield from self._write(item, kind, patch)))
+        except ApiError as error:
+            if error.status == 422 and error.message.startswith(PATCH_TEST_FAILED):
+                raise ApiError(409, "Conflict", "the object was changed meanwhile") from error
+            raise
+        self._hear(item, lambda: self._store.put(kind, heard))
+        return (yield from self._write(item, kind, request))
 
     def _write(self, item: Item, kind: type[Any] | None, request: Request) -> Generator[Request, bytes, bytes]:
         """Make a request. A source may tell of what it changes before the answer comes: that is no news for the writer,

@@ -488,7 +488,7 @@ def _differences(vm: Held, child: Held) -> Mapping[str, Any]:
         "memory": domain.get("memory", {}).get("guest"),
         "disks": [v["name"] for v in template.get("volumes", ()) if v.keys() & {"dataVolume", "persistentVolumeClaim"}],
         "nics": [i["name"] for i in domain["devices"].get("interfaces", ()) if i.get("state") != "absent"],
-        "nodeSelector": template.get("nodeSelector"),
+        "nodeSelector": template.get("nodeSelector") or None,
         "halted": child.tree["spec"]["runStrategy"] == "Halted",
     }
     return {field: (value, wanted[field]) for field, value in said.items() if wanted[field] != value}

@@ -392,5 +392,9 @@ def catalogue() -> tuple[Scenario, ...]:
         Scenario("two VMs at once, room for one", (Together((Create(machine("shop/db")), WEB)),
             Edit(kinds.DATASTORE, "gold", {"spec": {"capacity": "3Gi"}})),
             {"shop/web": "Ready", "shop/db": "Ready"}, (builders.datastore("gold", capacity="1Gi"), LAN)),
+        Scenario("somebody makes a map of the child that we fill and empty", (WEB,
+            Edit(VM, "shop/web", {"spec": {"template": {"spec": {"nodeSelector": {}}}}}, "somebody"),
+            Declare("shop/web", {"placement": {"nodeSelector": {"zone": "zone-2"}}}),
+            Declare("shop/web", {"placement": None})), READY, BASE),
         Scenario("re-created at once", (GOES, Together((Delete(VDCOS_VM, "shop/web"), GOES))), READY, BASE),
     )  # fmt: skip
