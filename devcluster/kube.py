@@ -67,8 +67,18 @@ class Api:
 
         Raises :class:`ApiError` when refused, ``aiohttp.ClientError`` when not answered.
         """
+        return await self._send(method, path, body, "application/json")
+
+    async def patch(self, path: str, kind: str, body: Object) -> Object:
+        """A patch of a kind: ``merge``, or ``apply`` for one on the server's side. Raises as ``request`` does."""
+        types = {"merge": "application/merge-patch+json", "apply": "application/apply-patch+yaml"}
+        return await self._send("PATCH", path, body, types[kind])
+
+    async def _send(self, method: str, path: str, body: Object | None, content_type: str) -> Object:
         assert self._session, "use as an async context manager"
-        async with self._session.request(method, path, json=body) as response:
+        data = None if body is None else json.dumps(body).encode()
+        headers = {} if body is None else {"Content-Type": content_type}
+        async with self._session.request(method, path, data=data, headers=headers) as response:
             text = await response.text()
             if response.status >= 400:
                 raise ApiError(response.status, _message(text))

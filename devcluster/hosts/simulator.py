@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -47,12 +47,21 @@ from vdcos.testing.hypervisor.values import (
 _log = logging.getLogger(__name__)
 
 RESOURCE_NAME = "k8s.v1.cni.cncf.io/resourceName"
+_CUT_FROM_API = "api-cut"
 _HOST_FAULTS: dict[str, Event] = {
     "power-off": PowerOff(),
     "partition": Partition(),
+    _CUT_FROM_API: Partition(),
     "hang": Hang(),
     "recover": Recover(),
 }
+
+
+class Reset(NamedTuple):
+    """What a BMC was told to do, and in which life of its host."""
+
+    kind: str
+    boot: str
 
 
 class BadRequest(ValueError):
@@ -80,6 +89,10 @@ class Simulator:
         self._kubelets = dict(kubelets or {})
         for name, kubelet in self._kubelets.items():
             self.hosts[name] = dataclasses.replace(self.hosts[name], address=ADDRESS, kubelet_port=kubelet.number)
+        self.resets: dict[str, list[Reset]] = {name: [] for name in self.hosts}
+        """What each host's BMC was told to do, whatever it did."""
+        self._near: set[str] = set()
+        """Hosts that are cut off from the API server only: others reach their ports."""
         self.storage = storage.Storage(timings)
         self.entries: list[Entry] = []
         self._ledger = ledger
@@ -217,7 +230,8 @@ class Simulator:
         outcome: Step = step(self.hosts[name], event, time.time())
         self.hosts[name] = outcome.host
         if name in self._kubelets:
-            self._kubelets[name].answer(outcome.host.writing)
+            reached = name in self._near and outcome.host.powered and not outcome.host.hung
+            self._kubelets[name].answer(outcome.host.writing or reached)
         for entry in outcome.entries:
             self._note(entry)
         for write in outcome.writes:
@@ -285,7 +299,12 @@ class Simulator:
         if kind in _HOST_FAULTS:
             if not host:
                 raise BadRequest(f"{kind} needs a host")
-            self._deliver(host, Recover() if clear else _HOST_FAULTS[kind])
+            event = Recover() if clear else _HOST_FAULTS[kind]
+            if isinstance(event, Partition | Recover):
+                self._near.discard(host)
+            if kind == _CUT_FROM_API and not clear:
+                self._near.add(host)
+            self._deliver(host, event)
             return
         if kind in (Command.CRASH, Command.SHUTDOWN):
             self.control(Command(kind), vm, host)
@@ -305,12 +324,13 @@ class Simulator:
 
     def reset(self, host: str, kind: str) -> None:
         """A host's BMC is told to reset it."""
+        self.resets[host].append(Reset(kind, node.boot_id(self.hosts[host])))
         for event in bmc.reset(self.hosts[host], kind):
             self._deliver(host, event)
 
     def state(self) -> dict[str, Any]:
         """All hosts and their processes, for people and tests."""
-        return {"hosts": [_host_state(host) for host in self.hosts.values()]}
+        return {"hosts": [_host_state(host, self.resets[name]) for name, host in self.hosts.items()]}
 
     def ledger(self) -> list[Interval]:
         """The ledger, as intervals in the order of their starts."""
@@ -321,7 +341,7 @@ def _always() -> bool:
     return True
 
 
-def _host_state(host: Host) -> dict[str, Any]:
+def _host_state(host: Host, resets: list[Reset]) -> dict[str, Any]:
     return {
         "name": host.name,
         "powered": host.powered,
@@ -329,6 +349,7 @@ def _host_state(host: Host) -> dict[str, Any]:
         "hung": host.hung,
         "bootID": node.boot_id(host),
         "boots": host.boots,
+        "resets": [reset._asdict() for reset in resets],
         "faults": [{"fault": fault, "vm": vm} for fault, vm in host.faults],
         "pods": len(host.pods),
         "processes": [

@@ -109,3 +109,11 @@ def test_a_host_that_is_cut_off_or_hangs_is_silent_and_comes_back_as_it_was(
     cluster.fault("recover", host=host)
     assert ask(cluster, host, LONG) == ANSWERS
     assert machine(cluster) == before
+
+
+def test_a_host_that_is_cut_off_from_the_api_server_only_can_be_reached(cluster: Cluster, host: str) -> None:
+    cluster.fault("api-cut", host=host)
+    eventually(lambda: ready(cluster) == "Unknown", LONG)
+    assert ask(cluster, host, LONG) == ANSWERS
+    cluster.fault("power-off", host=host)
+    assert ask(cluster, host, 1.0) == SILENT
