@@ -2,53 +2,21 @@
 
 import asyncio
 import socket
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from subprocess import DEVNULL, Popen
 
 import pytest
 
+from tests import bmcs
 from vdcos.providers.fencing.contract import Failed, Power, Target
 from vdcos.runtime.providers.ipmi import Ipmi
-
-BMC = """
-import pathlib, sys
-from pyghmi.ipmi.bmc import Bmc
-from pyghmi.ipmi.private.serversession import ServerSession
-
-agree = ServerSession.create_open_session_response
-
-def answer(self, request):
-    # It can do cipher suite 3 only (HMAC-SHA1), and fails to refuse what clients offer first (HMAC-SHA256).
-    return agree(self, request) if request[12] == 1 else bytes([request[0], 0x11, 0, 0]) + bytes(request[4:8])
-
-ServerSession.create_open_session_response = answer
-
-class Host(Bmc):
-    state = pathlib.Path(sys.argv[2])
-    def get_power_state(self):
-        return self.state.read_text()
-    def power_off(self):
-        self.state.write_text("off")
-    def power_on(self):
-        self.state.write_text("on")
-
-Host({"admin": "hunter2"}, port=int(sys.argv[1])).listen()
-"""
 
 
 @pytest.fixture
 def port(tmp_path: Path) -> Iterator[int]:
-    (tmp_path / "power").write_text("on")
-    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
-        probe.bind(("::", 0))
-        free = int(probe.getsockname()[1])
-    process = Popen([sys.executable, "-c", BMC, str(free), str(tmp_path / "power")], stdout=DEVNULL, stderr=DEVNULL)
-    yield free
-    process.kill()
-    process.wait()
+    with bmcs.ipmi(tmp_path / "power") as found:
+        yield found
 
 
 def target(port: int, password: str = "hunter2", seconds: float = 20.0) -> Target:

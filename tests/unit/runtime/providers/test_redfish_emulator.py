@@ -1,34 +1,18 @@
 """The Redfish client against OpenStack's emulator of BMCs, with OpenStack's client as a second opinion."""
 
 import asyncio
-import socket
-import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
-from subprocess import Popen
 
-import bcrypt
 import pytest
 import sushy
 
 from devcluster import pki
+from tests import bmcs
 from vdcos.providers.fencing.contract import Failed, Power, Target
 from vdcos.runtime.providers.redfish import Redfish
 
 UUIDS = ("00000000-0000-4000-9000-000000000001", "00000000-0000-4000-9000-000000000002")
-CONFIG = """
-SUSHY_EMULATOR_FAKE_DRIVER = True
-SUSHY_EMULATOR_LISTEN_IP = "127.0.0.1"
-SUSHY_EMULATOR_LISTEN_PORT = {port}
-SUSHY_EMULATOR_SSL_CERT = "{cert}"
-SUSHY_EMULATOR_SSL_KEY = "{key}"
-SUSHY_EMULATOR_AUTH_FILE = "{users}"
-SUSHY_EMULATOR_STATE_DIR = "{state}"
-SUSHY_EMULATOR_FAKE_SYSTEMS = [
-    {{"uuid": uuid, "name": name, "power_state": "On", "nics": []}} for uuid, name in {systems!r}
-]
-"""
 SECONDS = 60.0
 
 
@@ -39,37 +23,8 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> pki.Pki:
 
 @pytest.fixture(scope="module")
 def address(keys: pki.Pki, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("emulator")
-    users = folder / "users"
-    users.write_text(f"admin:{bcrypt.hashpw(b'hunter2', bcrypt.gensalt(4)).decode()}\n")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    (folder / "state").mkdir()
-    config = folder / "emulator.conf"
-    config.write_text(
-        CONFIG.format(
-            port=port,
-            cert=keys.cert("virt-handler"),
-            key=keys.key("virt-handler"),
-            users=users,
-            state=folder / "state",
-            systems=list(zip(UUIDS, ("one", "two"), strict=True)),
-        )
-    )
-    with (folder / "log").open("wb") as log:
-        process = Popen([Path(sys.executable).parent / "sushy-emulator", "--config", config], stdout=log, stderr=log)
-    deadline = time.monotonic() + SECONDS
-    while True:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                break
-        assert process.poll() is None, (folder / "log").read_text()
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    yield f"https://127.0.0.1:{port}"
-    process.kill()
-    process.wait()
+    with bmcs.emulator(tmp_path_factory.mktemp("emulator"), keys, dict(zip(("one", "two"), UUIDS, strict=True))) as url:
+        yield url
 
 
 def target(address: str, keys: pki.Pki, system: int = 0, password: str = "hunter2") -> Target:
