@@ -24,7 +24,7 @@ ALL_GOES_WELL = "all goes well"
 
 
 class Run(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A scenario with one fault at each of its writes in turn; by itself without a fault; or a seed."""
+    """A scenario with one fault at each of its writes in turn; by itself without a fault; a seed; or a day."""
 
     scenario: str = ""
     api: str = ""
@@ -33,6 +33,8 @@ class Run(msgspec.Struct, frozen=True, omit_defaults=True):
     seed: int = -1
     hosts: bool = False
     """Whether the seed is one of failures of hosts."""
+    day: int = -1
+    """The seed of a day on which nothing fails."""
 
 
 class Verdict(msgspec.Struct):
@@ -61,7 +63,7 @@ def everything(first: Sequence[Run]) -> Iterator[Run]:
     """Without end, the cheapest first: every scenario, every fault (in the scenarios of ``first``, or all), seeds."""
     yield from first
     hinted = list(dict.fromkeys(run.scenario for run in first if run.scenario))
-    hosts = bool(set(hinted) & HOST_BUDGETS.keys())
+    hosts = any(run.day >= 0 for run in first) or bool(set(hinted) & HOST_BUDGETS.keys())
     names = [scenario.name for scenario in (failures() if hosts else catalogue())]
     yield from (Run(name) for name in names)
     faults = hostdrivers.every() if hosts else every()
@@ -90,6 +92,10 @@ class Prober:
 
     def _run(self, run: Run) -> None:
         """Raises Violation."""
+        if run.day >= 0:
+            self._begin(f"day {run.day}", ALL_GOES_WELL)
+            hostdrivers.uneventful_day(run.day)
+            return
         if run.seed >= 0:
             case = hostdrivers.HostCase.of(run.seed) if run.hosts else Case.of(run.seed)
             self._begin(case.scenario, f"seed {run.seed}")

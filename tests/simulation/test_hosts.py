@@ -7,7 +7,7 @@ import pytest
 
 from vdcos.testing.failures import HostScenario, failures
 from vdcos.testing.faults import LEADER
-from vdcos.testing.hostdrivers import HostCase, HostExplorer, by_name, every
+from vdcos.testing.hostdrivers import HostCase, HostExplorer, by_name, every, uneventful_day
 from vdcos.testing.replica import Violation
 
 BUDGETS: Mapping[str, int] = {
@@ -53,6 +53,7 @@ BUDGETS: Mapping[str, int] = {
     "another machine takes the name": 50,
     "a VM that does not restart": 42,
     "somebody has cordoned the host": 31,
+    "somebody uncordons the host, and cordons it again": 54,
     "somebody taints the host meanwhile": 33,
     "the operator restarts meanwhile": 44,
 }
@@ -63,6 +64,7 @@ MORE = ("host hangs",)
 another one. ``HostExplorer.explore`` plays them all, which takes hours."""
 SHARE = 211
 BATCHES, SEEDS = 4, 6
+DAY = 1
 
 Count = Callable[[int, int, float], None]
 
@@ -96,6 +98,10 @@ def test_seeds(batch: int, count: Count) -> None:
             broken.append(f"{violation}; replay: vdcos sim --hosts --seed {seed}")
     assert not broken
     count(SEEDS, 0, time.process_time() - began)
+
+
+def test_a_day_on_which_nothing_fails() -> None:
+    uneventful_day(DAY)
 
 
 def test_every_scenario_has_a_budget() -> None:

@@ -33,14 +33,14 @@ def cordon(node: Node, mark: str, why: str) -> list[Action]:
 
 
 def uncordon(node: Node, kind: str, why: str) -> list[Action]:
-    """Take back a cordon of ours, of this kind."""
-    if not cordoned_by(node).startswith(kind):
+    """Take back a cordon of ours, of this kind. Where somebody has done that already, our mark goes, or his next cordon
+    would be called ours."""
+    mark = node.metadata.annotation(hosts.CORDONED_BY)
+    if not mark.startswith(kind):
         return []
-    operations = [
-        {"op": "test", "path": _ANNOTATION, "value": cordoned_by(node)},
-        {"op": "remove", "path": _ANNOTATION},
-        {"op": "remove", "path": "/spec/unschedulable"},
-    ]
+    operations = [{"op": "test", "path": _ANNOTATION, "value": mark}, {"op": "remove", "path": _ANNOTATION}]
+    if node.spec.unschedulable:
+        operations.append({"op": "remove", "path": "/spec/unschedulable"})
     return [_patch(node, operations, why)]
 
 

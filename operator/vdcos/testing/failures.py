@@ -408,6 +408,10 @@ def failures() -> tuple[HostScenario, ...]:
         HostScenario("somebody has cordoned the host",
                      (at_once(Edit(NODE, VICTIM, {"spec": {**ADMINS, **THEIRS}}, "admin"), dies()), back()), FINE,
                      base, vms=ONE, marks={VICTIM: {**ADMINS, **THEIRS}}),
+        HostScenario("somebody uncordons the host, and cordons it again",
+                     (at_once(dies(), When(RELEASED, _cordon(None, VICTIM))), back(), _cordon(True, VICTIM),
+                      dies(), back()), FINE, base, vms=ONE, outcomes=("Recovered", "Recovered"),
+                     marks={VICTIM: ADMINS}),
         HostScenario("somebody taints the host meanwhile",
                      (at_once(dies(), When(RELEASED, Edit(NODE, VICTIM, {"spec": {"taints": [
                          {"key": "node.kubernetes.io/out-of-service", "value": "nodeshutdown", "effect": "NoExecute"},

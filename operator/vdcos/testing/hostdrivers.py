@@ -10,7 +10,7 @@ from vdcos.testing.drivers import Case, End, Explorer
 from vdcos.testing.failures import HostScenario, failures
 from vdcos.testing.faults import API, CRASH, HANGING, HOST_FAULTS, VIEW, AtWrite, Several, Trouble
 from vdcos.testing.hostlaws import HostLaws, is_down
-from vdcos.testing.hypervisor.values import BMC_FAULTS, ClearFault, Fault, PowerOff, Recover, SetFault
+from vdcos.testing.hypervisor.values import BMC_FAULTS, ClearFault, Fault, Partition, PowerOff, Recover, SetFault
 from vdcos.testing.laws import LONGEST, Laws
 from vdcos.testing.replica import Violation
 from vdcos.testing.simulator import Chance, Dice, Do, World
@@ -174,6 +174,73 @@ def _ends_well(world: World) -> None:
         ready = next(c for c in vm.tree["status"]["conditions"] if c["type"] == "Ready")
         if ready["status"] != "True":
             raise Violation("convergence", f"{vm.key} ends as {ready['reason']}: {ready['message']}")
+
+
+# A day on which nothing fails
+
+DAY = 24 * 3600.0
+LATE_EVERY, LONGEST_LATE = 180.0, 25.0
+"""Seconds: a kubelet comes late with a renewal so often, and by so much at most."""
+RESTARTS_EVERY, LONGEST_RESTART, BACK_WITHIN = 1800.0, 60.0, 7.0
+"""The API server is away so often, and so long at most; kubelets try again after so much at most."""
+
+
+@dataclass(frozen=True)
+class Late:
+    """A host that lives does not renew its Lease for a while; its port answers, as far as packets arrive."""
+
+    host: str
+    seconds: float
+
+    def __call__(self, world: World) -> None:
+        if world.cluster.hosts[self.host].writing:
+            world.cluster.near |= {self.host}
+            world.cluster.happens(Tell(self.host, Partition()))
+            world.at(self.seconds, Do(_Renews(self.host)))
+
+
+@dataclass(frozen=True)
+class _Renews:
+    host: str
+
+    def __call__(self, world: World) -> None:
+        world.cluster.near -= {self.host}
+        world.cluster.happens(Tell(self.host, Recover()))
+
+
+@dataclass(frozen=True)
+class ApiRestart:
+    """The API server is away: for the operator, and for the hosts, which are heard again one after the other."""
+
+    seconds: float
+    late: tuple[float, ...]
+
+    def __call__(self, world: World) -> None:
+        world.cut(self.seconds)
+        for host, late in zip(world.cluster.hosts, self.late, strict=True):
+            Late(host, self.seconds + late)(world)
+
+
+def uneventful_day(seed: int) -> World:
+    """24 hours of hosts that live, under a policy with default settings: renewals come late, the API server restarts,
+    and one packet of a hundred is lost. Raises Violation when a host is called dead, or any law is broken."""
+    rng = random.Random(seed)  # noqa: S311  not for secrets
+    scenario = by_name("host dies")
+    world = scenario.world(laws=HostLaws(), chance=Dice(rng.randrange(1 << 30)))
+    world.script = ()
+    names, at, end = tuple(world.cluster.hosts), 0.0, world.now + DAY
+    while (at := at + rng.expovariate(1 / LATE_EVERY)) < DAY:
+        world.at(at, Do(Late(rng.choice(names), rng.uniform(0.0, LONGEST_LATE))))
+    at = 0.0
+    while (at := at + rng.expovariate(1 / RESTARTS_EVERY)) < DAY:
+        late = tuple(rng.uniform(0.0, BACK_WITHIN) for _ in names)
+        world.at(at, Do(ApiRestart(rng.uniform(1.0, LONGEST_RESTART), late)))
+    while world.next()[0] < end:
+        world.step()
+        if declared := world.api.all(kinds.HOST_FAILURE):
+            said = [each["says"] for each in declared[0].tree["spec"]["evidence"]]
+            raise Violation("no false alarm", f"{declared[0].key}, whose host lives: {said}")
+    return world
 
 
 def by_name(name: str) -> HostScenario:

@@ -71,8 +71,15 @@ def test_what_is_cordoned_already_is_left_alone() -> None:
 def test_a_node_that_somebody_uncordoned_is_not_cordoned_by_us_and_can_be_again() -> None:
     there = trees.merge(node(by=OLDER), {"spec": {"unschedulable": None}})
     assert marks.cordoned_by(seen(there)) == ""
-    assert marks.uncordon(seen(there), marks.FAILURE, "why") == []
     assert marks.cordoned_by(seen(patched(there, marks.cordon(seen(there), OURS, "why")))) == OURS
+
+
+def test_the_next_cordon_of_somebody_who_uncordoned_is_not_called_ours() -> None:
+    there = trees.merge(node(by=OURS), {"spec": {"unschedulable": None}})
+    there = patched(there, marks.uncordon(seen(there), marks.FAILURE, "why"))
+    there = trees.merge(there, {"spec": {"unschedulable": True}})
+    assert marks.cordoned_by(seen(there)) == ""
+    assert marks.uncordon(seen(there), marks.FAILURE, "why") == []
 
 
 UNCORDON = [
