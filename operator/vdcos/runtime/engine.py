@@ -25,6 +25,20 @@ Clock = Callable[[], Instant]
 Conversation = Generator[Request, bytes, "Outcome"]
 """Yields requests; is sent the body of each answer, or has ApiError thrown in."""
 
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """Requests that do not depend on each other. What is sent is a list: the body of each answer, or ApiError."""
+
+    requests: tuple[Request, ...]
+
+
+Colloquy = Generator[Request | Together, Any, "Outcome"]
+"""A conversation in which some requests may be made at the same time."""
+
+AT_ONCE = 25
+"""Requests that are made at the same time, at most."""
+
 # A plan whose actions are done must come out empty. Creating, and reacting to what the answers say, takes two or
 # three rounds; more is a plan that fights itself.
 ROUNDS = 6
@@ -171,6 +185,10 @@ class Engine:
         store.subscribe(self._wake)
 
     def reconcile(self, item: Item) -> Conversation:
+        """One look at one object, one request after the other."""
+        return one_by_one(self.converse(item))
+
+    def converse(self, item: Item) -> Colloquy:
         """One look at one object."""
         service = self._services[item.service]
         for kind, key in self._unsure.pop(item, ()):
@@ -196,7 +214,7 @@ class Engine:
                 self._observer.refused(item, failure)
             return Outcome("bug")
 
-    def _found(self, item: Item, service: Service[Any, Any]) -> Conversation:
+    def _found(self, item: Item, service: Service[Any, Any]) -> Colloquy:
         """Nobody has declared the object. Some services make those that are needed."""
         if not isinstance(service, Founder):
             return Outcome("gone")
@@ -221,7 +239,7 @@ class Engine:
         for item in self._silences.over(now):
             self._queue.add(item, now)
 
-    def _look(self, item: Item, service: Service[Any, Any]) -> Conversation:
+    def _look(self, item: Item, service: Service[Any, Any]) -> Colloquy:
         while doubted := self._doubted.get(item):
             yield from self._read(item, doubted[-1])
             doubted.pop()
@@ -258,7 +276,7 @@ class Engine:
 
     def _act(
         self, item: Item, service: Service[Any, Any], generation: int, actions: Sequence[Action]
-    ) -> Generator[Request, bytes, ApiError | None]:
+    ) -> Generator[Request | Together, Any, ApiError | None]:
         """Carry out actions in order. Returns the first failure. All are counted from the start.
 
         When the API server refuses one for good, what exists already is still brought up to date (a VM is powered off
@@ -272,16 +290,22 @@ class Engine:
             for number, (action, request) in enumerate(zip(actions, requests, strict=True)):
                 if (known := self._assume(action, request)) is not None:
                     assumed[number] = known
-            for number, (action, request) in enumerate(zip(actions, requests, strict=True)):
-                if first is not None and _creates(action):
+            for numbers in _batches(actions):
+                if first is not None and _creates(actions[numbers[0]]):
                     continue
-                failure = yield from self._try(item, generation, action, request)
-                first = first or failure
-                if failure is not None and not _is_refusal(failure) and failure.status != 403:
-                    if _may_have_happened(failure) and isinstance(action, Apply | Patch):
-                        self._doubted.setdefault(item, []).append(request)
+                tries = [self._try(item, generation, actions[number], requests[number]) for number in numbers]
+                failures = (yield from _all(tries)) if len(tries) > 1 else [(yield from tries[0])]
+                over = False
+                for number, failure in zip(numbers, failures, strict=True):
+                    first = first or failure
+                    if failure is None or _is_refusal(failure) or failure.status == 403:
+                        continue
+                    over = True
+                    if _may_have_happened(failure) and isinstance(actions[number], Apply | Patch):
+                        self._doubted.setdefault(item, []).append(requests[number])
                     if _may_have_happened(failure) and number in assumed:
                         self._unsure.setdefault(item, []).append(assumed.pop(number))
+                if over:
                     break
         finally:
             for kind, key in assumed.values():
@@ -588,6 +612,72 @@ class Engine:
         except Exception as error:  # noqa: BLE001  a bug in one service must not stop the others
             self._observer.bug(Item(name, (new or old).metadata.key), error)  # type: ignore[union-attr]
         return keys
+
+
+def one_by_one(colloquy: Colloquy) -> Conversation:
+    """The same with one request after the other, for who makes them so."""
+    try:
+        asked = next(colloquy)
+        while True:
+            if isinstance(asked, Together):
+                answers: list[bytes | ApiError] = []
+                for request in asked.requests:
+                    try:
+                        answers.append((yield request))
+                    except ApiError as error:
+                        answers.append(error.with_traceback(None))
+                asked = colloquy.send(answers)
+                continue
+            try:
+                answer = yield asked
+            except ApiError as error:
+                asked = colloquy.throw(error)
+            else:
+                asked = colloquy.send(answer)
+    except StopIteration as stop:
+        outcome: Outcome = stop.value
+        return outcome
+    finally:
+        colloquy.close()
+
+
+def _batches(actions: Sequence[Action]) -> Iterable[Sequence[int]]:
+    """The numbers of actions in order, those together that need no order: pods of a dead host, which are many."""
+    batch: list[int] = []
+    for number, action in enumerate(actions):
+        hurries = isinstance(action, Delete) and action.now
+        if batch and (not hurries or len(batch) == AT_ONCE):
+            yield batch
+            batch = []
+        if hurries:
+            batch.append(number)
+        else:
+            yield (number,)
+    if batch:
+        yield batch
+
+
+def _all(
+    tries: Sequence[Generator[Request, bytes, ApiError | None]],
+) -> Generator[Request | Together, Any, Sequence[ApiError | None]]:
+    """Carry out several, each of which makes one request at most, at the same time."""
+    failures: list[ApiError | None] = [None] * len(tries)
+    asked: list[tuple[int, Request]] = []
+    for number, attempt in enumerate(tries):
+        try:
+            asked.append((number, next(attempt)))
+        except StopIteration as stop:
+            failures[number] = stop.value
+    answers = (yield Together(tuple(request for _, request in asked))) if asked else []
+    for (number, _), answer in zip(asked, answers, strict=True):
+        try:
+            if isinstance(answer, ApiError):
+                tries[number].throw(answer)
+            else:
+                tries[number].send(answer)
+        except StopIteration as stop:
+            failures[number] = stop.value
+    return failures
 
 
 def merge_patch(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:

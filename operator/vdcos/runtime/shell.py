@@ -7,7 +7,7 @@ from collections.abc import Callable
 from math import inf
 from typing import Protocol
 
-from vdcos.runtime.engine import Conversation, Engine, Outcome
+from vdcos.runtime.engine import Colloquy, Engine, Outcome, Together
 from vdcos.runtime.queue import Item, Queue
 from vdcos.runtime.requests import ApiError, Request
 from vdcos.runtime.store import Store
@@ -166,7 +166,7 @@ class Shell:
     async def _reconcile(self, item: Item) -> None:
         began = self._clock()
         try:
-            outcome = await self._converse(self._engine.reconcile(item))
+            outcome = await self._converse(self._engine.converse(item))
         except NotLeading:
             self._queue.done(item, self._clock(), after=0.0)
             return
@@ -177,11 +177,14 @@ class Shell:
         self._observer.reconciled(item, outcome, now - began)
         land(self._queue, item, outcome, now)
 
-    async def _converse(self, conversation: Conversation) -> Outcome:
-        """Make the engine's requests one after the other. Raises NotLeading; the conversation is closed then."""
+    async def _converse(self, conversation: Colloquy) -> Outcome:
+        """Make the engine's requests. Raises NotLeading; the conversation is closed then."""
         try:
             request = next(conversation)
             while True:
+                if isinstance(request, Together):
+                    request = conversation.send(await self._send_all(request))
+                    continue
                 try:
                     answer = await self._send(request)
                 except ApiError as error:
@@ -193,6 +196,16 @@ class Shell:
             return outcome
         finally:
             conversation.close()
+
+    async def _send_all(self, together: Together) -> list[bytes | ApiError]:
+        """At the same time. All are over when one of them raises."""
+        answers = await asyncio.gather(*map(self._send, together.requests), return_exceptions=True)
+        found: list[bytes | ApiError] = []
+        for answer in answers:
+            if isinstance(answer, BaseException) and not isinstance(answer, ApiError):
+                raise answer
+            found.append(answer)
+        return found
 
     async def _send(self, request: Request) -> bytes:
         answer = await self._sender.send(request, seconds_for_request(self._remaining()))

@@ -15,7 +15,7 @@ from vdcos.core.objects import Index, Key, Meta, Object, Own, Resource
 from vdcos.core.plan import Action, Apply, Create, Delete, Instant, Patch, Plan, Silence
 from vdcos.core.service import Watch, Write
 from vdcos.core.snapshot import Snapshot, UndeclaredRead
-from vdcos.runtime.engine import REFUSAL_STANDS, Engine, Outcome, UndeclaredWrite, merge_patch
+from vdcos.runtime.engine import AT_ONCE, REFUSAL_STANDS, Engine, Outcome, Together, UndeclaredWrite, merge_patch
 from vdcos.runtime.queue import Item, Queue
 from vdcos.runtime.requests import ApiError, Request
 from vdcos.runtime.store import Store
@@ -889,3 +889,88 @@ def test_what_is_gone_meanwhile_is_not_there(bench: Bench) -> None:
     bench.toy.override = lambda cr, box: Plan(status={"disks": 0 if box is None else 1})
     bench.look()
     assert bench.status["disks"] == 0
+
+
+# What is carried out at the same time
+
+
+def removing(*names: str, now: bool = True) -> Bench:
+    """A service that wants a box made, these removed, and a box patched."""
+
+    def plan(cr: api.Datastore, seen: Box | None) -> Plan:
+        there = [name for name in names if f"boxes/{name}" in made.server.objects]
+        deletions = tuple(Delete(Box.resource, Key("", name), f"uid of {name}", "go", now=now) for name in there)
+        return Plan(deletions, (conditions.true("BoxReady", "Gone"),), {"disks": len(there)})
+
+    made = Bench(Toy(override=plan))
+    for name in names:
+        metadata = {"name": name, "uid": f"uid of {name}"}
+        made.server.objects[f"boxes/{name}"] = made.server.stamp({**box_manifest(), "metadata": metadata})
+    made.hear()
+    return made
+
+
+def colloquy(bench: Bench) -> tuple[Outcome, list[list[str]]]:
+    """Drive one look as the shell does; gives the names of what was asked at the same time, too."""
+    talk, rounds = bench.engine.converse(ITEM), []
+    try:
+        asked = next(talk)
+        while True:
+            requests = asked.requests if isinstance(asked, Together) else (asked,)
+            rounds.append([request.key.name for request in requests])
+            answers: list[bytes | ApiError] = []
+            for request in requests:
+                try:
+                    answers.append(bench.server.answer(request))
+                except ApiError as error:
+                    answers.append(error)
+            only = answers[0]
+            if isinstance(asked, Together):
+                asked = talk.send(answers)
+            elif isinstance(only, ApiError):
+                asked = talk.throw(only)
+            else:
+                asked = talk.send(only)
+    except StopIteration as end:
+        outcome: Outcome = end.value
+        return outcome, rounds
+
+
+def test_pods_of_a_dead_host_go_at_the_same_time_but_not_too_many() -> None:
+    names = [f"box-{number:02}" for number in range(AT_ONCE + 2)]
+    outcome, rounds = colloquy(removing(*names))
+    assert outcome.result == "done"
+    assert rounds == [names[:AT_ONCE], names[AT_ONCE:], ["fast"]]
+
+
+def test_other_deletions_go_one_after_the_other() -> None:
+    assert colloquy(removing("a", "b", now=False))[1] == [["a"], ["b"], ["fast"]]
+
+
+def test_one_that_fails_does_not_hide_what_became_of_the_others() -> None:
+    bench = removing("a", "b", "c")
+    bench.server.fail["delete"] = [ApiError(404, "NotFound", "gone"), ApiError(409, "Conflict", "another uid")]
+    outcome, rounds = colloquy(bench)
+    assert (outcome.result, rounds) == ("conflict", [["a", "b", "c"]])
+    assert bench.watcher.log == ["acted Delete", "refused 409", "acted Delete"]
+    assert "boxes/c" not in bench.server.objects
+    assert "boxes/b" in bench.server.objects
+
+
+def test_what_was_refused_is_not_asked_again_with_the_others() -> None:
+    bench = removing("a", "b", "c")
+    bench.server.fail["delete"] = [ApiError(422, "Invalid", "by way of trial")]
+    assert colloquy(bench)[1][0] == ["a", "b", "c"]
+    assert list(bench.server.objects) == ["datastores/fast", "boxes/a"]
+    bench.server.objects["boxes/b"] = bench.server.stamp(
+        {**box_manifest(), "metadata": {"name": "b", "uid": "uid of b"}}
+    )
+    bench.hear()
+    assert colloquy(bench)[1][0] == ["b"]
+
+
+def test_who_makes_one_request_after_the_other_sees_the_same() -> None:
+    bench = removing("a", "b", "c")
+    bench.server.fail["delete"] = [ApiError(409, "Conflict", "another uid")]
+    assert bench.look().result == "conflict"
+    assert bench.watcher.log == ["refused 409", "acted Delete", "acted Delete"]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from vdcos.core.objects import Key, Meta, Object, Resource
-from vdcos.runtime.engine import Conversation, Outcome
+from vdcos.runtime.engine import Colloquy, Outcome, Together
 from vdcos.runtime.queue import Item, Queue
 from vdcos.runtime.requests import ApiError, Request
 from vdcos.runtime.shell import DRAIN_SECONDS, IN_FLIGHT, Shell
@@ -43,7 +43,7 @@ class Engine:
     def listen(self) -> None:
         """Nobody waits for a silence."""
 
-    def reconcile(self, item: Item) -> Conversation:
+    def converse(self, item: Item) -> Colloquy:
         self.looks.append(item)
         try:
             try:
@@ -197,7 +197,7 @@ async def test_a_write_gets_no_more_time_than_our_right_to_write_has_left() -> N
 
 async def test_leadership_that_ends_before_a_write_ends_the_conversation_and_keeps_the_item() -> None:
     async with world() as w:
-        w.engine.reconcile = two_writes(w)
+        w.engine.converse = two_writes(w)
         w.add("a")
         await asyncio.sleep(0.5)
         w.remaining = 0.5
@@ -210,8 +210,8 @@ async def test_leadership_that_ends_before_a_write_ends_the_conversation_and_kee
         assert w.seen.results == ["done"]
 
 
-def two_writes(w: World) -> Callable[[Item], Conversation]:
-    def reconcile(item: Item) -> Conversation:
+def two_writes(w: World) -> Callable[[Item], Colloquy]:
+    def converse(item: Item) -> Colloquy:
         try:
             for _ in range(2):
                 yield Request("boxes", "patch", BOXES, item.key, "PATCH", "/x", b"{}")
@@ -220,7 +220,7 @@ def two_writes(w: World) -> Callable[[Item], Conversation]:
             raise
         return Outcome("done")
 
-    return reconcile
+    return converse
 
 
 async def test_many_at_a_time_but_not_too_many() -> None:
@@ -263,9 +263,9 @@ async def test_what_an_outcome_means_for_the_next_look(outcome: Outcome, pauses:
         ends: list[float] = []
         starts: list[float] = []
         loop = asyncio.get_running_loop()
-        plain: Callable[[Item], Conversation] = w.engine.reconcile
+        plain: Callable[[Item], Colloquy] = w.engine.converse
 
-        def reconcile(item: Item) -> Conversation:
+        def converse(item: Item) -> Colloquy:
             starts.append(loop.time())
             return plain(item)
 
@@ -273,7 +273,7 @@ async def test_what_an_outcome_means_for_the_next_look(outcome: Outcome, pauses:
             ends.append(loop.time())
             return outcome if len(ends) == 1 else Outcome("done")
 
-        w.engine.reconcile, w.engine.ends = reconcile, end
+        w.engine.converse, w.engine.ends = converse, end
         w.add("a")
         await asyncio.sleep(60)
         assert [start - end for start, end in zip(starts[1:], ends, strict=False)] == pytest.approx(pauses, abs=0.02)
@@ -328,3 +328,44 @@ async def test_a_bug_in_a_conversation_does_not_stop_the_shell(caplog: pytest.Lo
         await asyncio.sleep(2)
         assert w.seen.results == ["done"]
         assert "bug in the shell" in caplog.text
+
+
+@pytest.mark.parametrize("error", [None, ApiError(409, "Conflict", "no")], ids=["carried out", "refused"])
+async def test_what_belongs_together_is_sent_at_the_same_time(error: ApiError | None) -> None:
+    async with world() as w:
+        told: list[Any] = []
+
+        def converse(item: Item) -> Colloquy:
+            request = Request("boxes", "delete", BOXES, item.key, "DELETE", "/x")
+            told.append((yield Together((request, request, request))))
+            return Outcome("done")
+
+        w.engine.converse, w.sender.error = converse, error
+        w.add("a")
+        await asyncio.sleep(1.1)
+        assert w.sender.most == 3
+        assert told == [[error or b"{}"] * 3]
+        assert w.seen.writes == (0 if error else 3)
+        assert w.seen.results == ["done"]
+
+
+async def test_what_belongs_together_is_not_begun_without_the_right_to_it() -> None:
+    async with world() as w:
+        closed: list[Item] = []
+
+        def converse(item: Item) -> Colloquy:
+            request = Request("boxes", "delete", BOXES, item.key, "DELETE", "/x")
+            try:
+                yield request
+                yield Together((request, request))
+            except GeneratorExit:
+                closed.append(item)
+                raise
+            return Outcome("done")
+
+        w.engine.converse = converse
+        w.add("a")
+        await asyncio.sleep(0.5)
+        w.remaining = 0.5
+        await asyncio.sleep(3)
+        assert (w.seen.writes, closed, w.seen.results) == (1, [box("a")], [])
