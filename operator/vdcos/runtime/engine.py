@@ -205,7 +205,7 @@ class Engine:
         except ApiError as error:
             # Only the write of the status itself ends here.
             self._observer.refused(item, error)
-            return self._after(error)
+            return self._after(item, error)
         except Exception as error:  # noqa: BLE001  a bug in one service must not stop the others
             self._observer.bug(item, error)
             try:
@@ -227,7 +227,7 @@ class Engine:
         if failure is None:
             # What was created is heard of as any other object, and looked at then.
             return Outcome("conflict" if actions else "gone")
-        return self._after(failure)
+        return self._after(item, failure)
 
     def next_silence(self) -> float | None:
         """When something will have been silent for as long as somebody waits for, in monotonic seconds."""
@@ -272,7 +272,7 @@ class Engine:
         passing = failure.status in (0, 429) or (failure.status >= 500 and not _is_refusal(failure))
         if refusal is not None and (not passing or self._queue.failures(item) >= WORTH_TELLING):
             yield from self._tell(item, service, own, plan, refusal)
-        return self._after(failure)
+        return self._after(item, failure)
 
     def _act(
         self, item: Item, service: Service[Any, Any], generation: int, actions: Sequence[Action]
@@ -561,11 +561,14 @@ class Engine:
         if self._store.entries(kind, key) != before:
             self._hear(item, lambda: self._wake(kind, planned, self._store.heard(kind, key)))
 
-    def _after(self, error: ApiError) -> Outcome:
+    def _after(self, item: Item, error: ApiError) -> Outcome:
         if error.status in (404, 409, 410, 412):
             return Outcome("conflict")
         if _is_refusal(error):
-            return Outcome("refused", REFUSAL_STANDS)
+            # Counted from the refusal: the looks since then do not put off the next try.
+            now = self._clock().mono
+            left = [known.until - now for known in self._refused.get(item, {}).values() if known.until > now]
+            return Outcome("refused", min(left, default=REFUSAL_STANDS))
         return Outcome("backoff", error.retry_after)
 
     def _hear(self, item: Item, change: Callable[[], None]) -> None:

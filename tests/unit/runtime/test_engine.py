@@ -370,7 +370,9 @@ def test_what_was_refused_is_not_repeated_until_somebody_changes_something(bench
 def test_what_was_refused_is_tried_again_after_a_while_as_the_cluster_may_have_changed(bench: Bench) -> None:
     bench.server.fail["create"] = [ApiError(422, "Invalid", "weight: too heavy")]
     assert bench.look() == Outcome("refused", REFUSAL_STANDS)
-    bench.now += REFUSAL_STANDS
+    bench.now += REFUSAL_STANDS - 1.0
+    assert bench.look() == Outcome("refused", 1.0), "a look in between does not put it off"
+    bench.now += 1.0
     assert bench.look().result == "done"
 
 
