@@ -15,6 +15,7 @@ from vdcos.services.virtualmachine.observe import Seen
 STORAGE = "StorageReady"
 NETWORK = "NetworkReady"
 HARDWARE = "HardwareReady"
+DELETING = "Deleting"
 
 NEEDED = (STORAGE, NETWORK, HARDWARE, guest.CUSTOMIZED, child.APPLIED, power.SYNCED, guest.PLACED)
 """What Ready is made of, most telling first. A VM that is declared off and is off has all of it."""
@@ -24,14 +25,17 @@ _LISTED = 3
 
 
 def plan(cr: api.VirtualMachine, seen: Seen, now: Instant, providers: Providers) -> Plan:
-    """Decide. A VM that is being deleted only lets go what is to outlive it: owner references take the rest along."""
+    """Decide. A VM that is being deleted only lets go what is to outlive it: owner references take the rest along. What
+    it is, is said for as long as somebody's finalizer holds it."""
     case = Case(cr, seen, now, providers)
-    if cr.metadata.deletion_timestamp is not None:
-        return Plan(actions=case.released)
     said = [phase(case) for phase in PHASES]
+    going = cr.metadata.deletion_timestamp is not None
     return Plan(
-        actions=tuple(action for part in said for action in part.actions),
-        conditions=tuple(condition for part in said for condition in part.conditions),
+        actions=case.released if going else tuple(action for part in said for action in part.actions),
+        conditions=(
+            *(condition for part in said for condition in part.conditions),
+            *((_deleting(cr),) if going else ()),
+        ),
         status=status.fields(case, case.power.state, _restart(said)),
         after=min((part.after for part in said if part.after is not None), default=None),
     )
@@ -112,6 +116,15 @@ def _power(case: Case) -> Said:
 def _running(case: Case) -> Said:
     """What runs is what is declared, or a restart is called for."""
     return Said(conditions=(restart.condition(case),))
+
+
+def _deleting(cr: api.VirtualMachine) -> Condition:
+    """The operator has no finalizer on VMs: it is others who hold one."""
+    message = (
+        f"being deleted, and held by finalizers of others: {_listed(cr.metadata.finalizers, ', ')}. Nothing is changed "
+        "any more; the KubeVirt VM, and disks that are to go with it, go when those are removed"
+    )
+    return conditions.true(DELETING, "FinalizersRemain", message)
 
 
 Phase = Callable[[Case], Said]

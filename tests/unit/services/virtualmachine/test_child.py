@@ -344,8 +344,24 @@ def test_deleted_with_everything_it_needs_nothing_from_us() -> None:
     there = b.running(b.vm(disks=[b.disk(deletionPolicy="Delete")]))
     meta = there.tree(b.VM, b.KEY)["metadata"]
     there.change(b.VM, b.KEY, metadata={**meta, "deletionTimestamp": "2026-01-01T00:00:00Z"})
-    plan = there.plan(b.SERVICE, b.KEY)
-    assert (plan.actions, plan.status) == ((), None)
+    assert there.plan(b.SERVICE, b.KEY).actions == ()
+
+
+def test_what_it_is_is_said_for_as_long_as_others_hold_it() -> None:
+    there = b.running()
+    b.settle(there)
+    assert b.says(there, "Deleting") == ("", "", "")
+    held = {"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["example.com/keep"], "generation": 7}
+    there.change(b.VM, b.KEY, metadata=held)
+    there.remove(VirtualMachineInstance, b.KEY)
+    there.change(b.VM, b.KEY, spec={"cpu": {"sockets": 7}})
+    assert there.plan(b.SERVICE, b.KEY).actions == ()
+    b.settle(there)
+    status, reason, message = b.says(there, "Deleting")
+    assert (status, reason) == ("True", "FinalizersRemain")
+    assert "example.com/keep" in message
+    assert there.tree(b.VM, b.KEY)["status"]["powerState"] != "PoweredOn"
+    assert b.says(there, "Applied")[:2] == ("False", "Changing")
 
 
 def test_malformed_datastore_disturbs_only_who_needs_it() -> None:
