@@ -35,6 +35,7 @@ POLICY = "services/hapolicy"
 FAILURE = "services/hostfailure/service.py"
 FENCE = "providers/fencing/fence.py"
 MARKS = "core/marks.py"
+MONITORING = "services/virtualmachine/monitoring.py"
 
 MUTANTS: tuple[Mutant, ...] = (
     # The engine
@@ -418,4 +419,30 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("A Lease that went with its Node is never silent", "services/hostfailure/seen.py",
            "        lease = world.gone_since(Lease, Key(NODE_LEASES, name))\n", "        lease = heard\n",
            (Run("the node is deleted while the host is fenced"),)),
+    # Guests
+    Mutant("A guest is reset as soon as it is silent", MONITORING,
+           "    if silent < wanted.failure_interval_seconds:\n", "    if False:\n",
+           (Run("a guest is silent for a moment"),)),
+    Mutant("A guest is reset before that is stored", MONITORING,
+           "    if not pending:\n", "    if False:\n",
+           (Run("a guest falls silent"),)),
+    Mutant("A reset is forgotten while nobody knows whether it was done", MONITORING,
+           "        return _says(said, known, after=obstacle.after)\n",
+           "        return _says(said, known.model_copy(update={\"resets\": done}), after=obstacle.after)\n",
+           (Run("a guest falls silent again and again", "lost after", "silent"),)),
+    Mutant("A guest that is paused is reset", MONITORING,
+           "    if kubevirt.condition(status.conditions, \"Paused\").status == \"True\":\n", "    if False:\n",
+           (Run("a guest that is paused is silent"),)),
+    Mutant("A guest is reset again and again", MONITORING,
+           "    if len(counted) >= wanted.max_resets:\n", "    if False:\n",
+           (Run("a guest falls silent again and again"),)),
+    Mutant("A guest is reset on a host of which nothing is certain", MONITORING,
+           "host.status.state != \"Connected\" or", "False or",
+           (Run("a guest is silent on a host that is cut off"),)),
+    Mutant("A guest is reset that has changed since it was seen", MONITORING,
+           ", resource_version=meta.resource_version)", ")",
+           (Run("a guest answers again as it is to be reset", "slow"),)),
+    Mutant("A VM that stays off by itself stays off when it was reset", f"{VM}/case.py",
+           "or self.starts_from_halted:", "or False:",
+           (Run("a guest falls silent that stays off by itself"),)),
 )  # fmt: skip

@@ -56,6 +56,18 @@ BUDGETS: Mapping[str, int] = {
     "somebody uncordons the host, and cordons it again": 54,
     "somebody taints the host meanwhile": 33,
     "the operator restarts meanwhile": 44,
+    "a guest falls silent": 10,
+    "a guest falls silent that stays off by itself": 14,
+    "a guest hangs": 11,
+    "a guest is silent for a moment": 5,
+    "a guest answers again as it is to be reset": 11,
+    "a guest falls silent again and again": 22,
+    "a guest that is paused is silent": 3,
+    "a guest is silent, and its host dies": 36,
+    "a host dies while a guest is reset": 36,
+    "a guest is silent on a host that is cut off": 21,
+    "VMs depend on each other in a circle": 43,
+    "a guest panics": 7,
 }
 """What the operator writes in each scenario when nothing else goes wrong."""
 

@@ -4,8 +4,8 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field
 
-from vdcos.api.meta import DnsLabel, LabelSelector
-from vdcos.api.schema import Model, OneOf, Rule
+from vdcos.api.meta import DnsLabel, LabelSelector, Timestamp
+from vdcos.api.schema import ATOMIC, Model, OneOf, Rule
 
 RestartPriority = Literal["Highest", "High", "Medium", "Low", "Lowest", "Disabled"]
 ReadyCondition = Literal["PoweredOn", "GuestAgent", "Ready"]
@@ -44,8 +44,9 @@ class Monitoring(Model):
     """Guest monitoring: VMs whose guest has stopped working are reset."""
 
     enabled: bool = False
-    """Reset VMs whose guest agent has fallen silent. VMs whose agent has not answered since they started are left
-    alone, as are those that migrate or are paused."""
+    """Reset VMs whose guest agent has fallen silent: they are shut down, by force when their guest does not, and
+    started again. VMs whose agent has not answered since they started are left alone, as are those that migrate or are
+    paused."""
     failure_interval_seconds: _Interval = 60
     """The guest has failed when its agent was silent for so long."""
     minimum_uptime_seconds: _Uptime = 240
@@ -55,7 +56,8 @@ class Monitoring(Model):
     window_seconds: _Window = 86400
     """Length of the window."""
     reset_on_panic: bool = True
-    """With `enabled`: reset a VM at once when its guest reports a panic through its panic device."""
+    """With `enabled`: a panic that the guest reports through its panic device, upon which KubeVirt restarts the VM at
+    once, counts as a reset."""
 
     rules = (
         Rule(
@@ -80,7 +82,7 @@ class MonitoringOverride(Model):
     window_seconds: _Window | None = None
     """Length of the window."""
     reset_on_panic: bool | None = None
-    """Reset it at once when its guest reports a panic."""
+    """A panic, upon which KubeVirt restarts it, counts as a reset."""
 
 
 class Dependency(OneOf):
@@ -92,6 +94,32 @@ class Dependency(OneOf):
     """All VMs whose VirtualMachine objects have such labels, but for the one that says this."""
 
     choices = ("name", "selector")
+
+
+class GuestReset(Model):
+    """A reset of the VM because its guest had stopped working."""
+
+    at: Timestamp
+    """When."""
+    instance: Annotated[str, Field(max_length=36)]
+    """The uid of the KubeVirt instance that it ended."""
+    why: Literal["Silent", "Panicked"]
+    """Silent (its agent did not answer any more) or Panicked (it reported a panic, and KubeVirt restarted it)."""
+
+
+class GuestWatch(Model):
+    """What is known of the guest, for as long as it is monitored."""
+
+    instance: Annotated[str, Field(max_length=36)] = ""
+    """The uid of the KubeVirt instance that all of this is about."""
+    since: Timestamp | None = None
+    """Since when it has been seen to run."""
+    seen: bool = False
+    """Its agent has answered since it started."""
+    restarting: bool = False
+    """It was reset, and is to be powered on again: by itself it would stay off (`onGuestShutdown`)."""
+    resets: Annotated[tuple[GuestReset, ...], Field(max_length=20), ATOMIC] = ()
+    """The last resets. They count for as long as the policy's `windowSeconds` says."""
 
 
 class NotRestarted(Model):

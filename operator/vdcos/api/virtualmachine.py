@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import ConfigDict, Field, JsonValue, model_validator
 
 from vdcos.api import overrides
-from vdcos.api.availability import Dependency, MonitoringOverride, ReadyWhenOverride, RestartPriority
+from vdcos.api.availability import Dependency, GuestWatch, MonitoringOverride, ReadyWhenOverride, RestartPriority
 from vdcos.api.meta import (
     CpuAmount,
     DiskSize,
@@ -678,6 +678,8 @@ class VirtualMachineStatus(Status):
     """Disks as they are."""
     nics: Annotated[tuple[NicStatus, ...], Field(max_length=16), ListMap("name")] = ()
     """Network cards as they are."""
+    monitoring: GuestWatch | None = None
+    """What is known of the guest, where an HAPolicy has it monitored."""
 
 
 class VirtualMachine(Model):

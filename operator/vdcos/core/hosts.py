@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
+import msgspec
+
 from vdcos import api
 from vdcos.core import ownership, tenancy
 from vdcos.core.foreign.kubernetes import Node
@@ -21,6 +23,22 @@ FAILOVER_ONLY = f"{ownership.GROUP}/failover-only"
 """Taint that keeps a host free for restarts."""
 HOST = f"{ownership.GROUP}/host"
 """Label of a HostFailure: the host that failed."""
+
+
+class _HostStatus(msgspec.Struct, frozen=True):
+    policy: str = ""
+
+
+class _Host(msgspec.Struct, frozen=True):
+    status: _HostStatus = _HostStatus()
+
+
+_host = msgspec.json.Decoder(_Host).decode
+
+
+def policy_of(host: bytes) -> str:
+    """The policy that covers a Host, of its JSON; empty when none does."""
+    return _host(host).status.policy
 
 
 def runs_vms(node: Node) -> bool:

@@ -12,7 +12,17 @@ from vdcos.core.objects import Key
 from vdcos.testing import builders
 from vdcos.testing.apiserver import Held
 from vdcos.testing.cluster import NODE, Tell
-from vdcos.testing.hypervisor.values import ClearFault, Fault, Hang, Partition, PowerOff, Recover, SetFault
+from vdcos.testing.hypervisor.values import (
+    ClearFault,
+    Command,
+    Fault,
+    Hang,
+    Happening,
+    Partition,
+    PowerOff,
+    Recover,
+    SetFault,
+)
 from vdcos.testing.replica import TICK, Violation
 from vdcos.testing.scenarios import (
     GOLD,
@@ -25,6 +35,7 @@ from vdcos.testing.scenarios import (
     Restart,
     Scenario,
     Together,
+    ToGuest,
     ToHost,
     machine,
 )
@@ -77,6 +88,8 @@ class HostScenario(Scenario):
     timed: bool = False
     outcomes: Sequence[str] = ("Recovered",)
     """How its failures end."""
+    runs: Mapping[str, int] = field(default_factory=dict)
+    """How often a VM starts at most, by ``namespace/name``, whatever else goes wrong."""
     marks: Mapping[str, Tree] = field(default_factory=dict)
     """What other people's marks leave in the specs of nodes."""
 
@@ -93,6 +106,13 @@ class HostScenario(Scenario):
 
     def check(self, world: World) -> None:
         super().check(world)
+        for where, most in self.runs.items():
+            times = sum(
+                entry.what is Happening.STARTED and f"{entry.namespace}/{entry.name}" == where
+                for entry in world.cluster.entries
+            )
+            if times > most:
+                raise Violation("resets", f"{where} has started {times} times, and not {most}")
         found = sorted(str(f.tree["status"].get("outcome")) for f in world.api.all(kinds.HOST_FAILURE))
         if found != sorted(self.outcomes) and not self.timed:
             raise Violation("convergence", f"failures end as {found} and not as {sorted(self.outcomes)}")
@@ -202,6 +222,17 @@ class Stays:
 
 
 @dataclass(frozen=True)
+class Everywhere:
+    """Something happens to all hosts."""
+
+    event: Any
+
+    def __call__(self, world: World) -> None:
+        for name in world.cluster.hosts:
+            world.cluster.happens(Tell(name, self.event))
+
+
+@dataclass(frozen=True)
 class CutFromApi:
     """A host does not reach the API server, and is reached by everybody else; or it does again."""
 
@@ -259,6 +290,24 @@ class Told:
             raise Violation("a person is told", f"no condition says {self.words!r}: {said}")
 
 
+@dataclass(frozen=True)
+class Says:
+    """A condition of a VM has this reason, where nothing else has gone wrong. Raises Violation."""
+
+    where: str
+    condition: str
+    reason: str
+
+    def __call__(self, world: World) -> None:
+        if type(world.faults) is not Faults:
+            return
+        space, _, name = self.where.partition("/")
+        vm = world.api.get(VDCOS_VM, Key(space, name))
+        said = [c["reason"] for c in vm.tree["status"]["conditions"] if c["type"] == self.condition] if vm else []
+        if said != [self.reason]:
+            raise Violation("a person is told", f"{self.condition} of {self.where} says {said}, not {self.reason}")
+
+
 RELEASED = ("Restarting", "Recovering")
 OPEN = ("Held", "Fencing")
 UNPLUGGED, APPROVED = When(OPEN, Unplug(), patience=60.0), When(OPEN, Approve(), patience=60.0)
@@ -285,12 +334,37 @@ def _faulty(fault: Fault, seconds: float = 30.0) -> ToHost:
     return ToHost(SetFault(fault, seconds=seconds), host=VICTIM)
 
 
+def silent(vm: str = "shop/web") -> Everywhere:
+    """The guest's agent does not answer any more."""
+    return Everywhere(SetFault(Fault.AGENT_OFF, vm=vm))
+
+
+def speaks(vm: str = "shop/web") -> Everywhere:
+    """It would answer again."""
+    return Everywhere(ClearFault(Fault.AGENT_OFF, vm=vm))
+
+
 def _mended(fault: Fault) -> ToHost:
     return ToHost(ClearFault(fault), host=VICTIM)
 
 
 def at_once(*steps: Any) -> Together:
     return Together(steps)
+
+
+def watchful(seconds: int = 20) -> Tree:
+    """A policy that has guests reset when they are silent for so long."""
+    often = {"maxResets": 2, "windowSeconds": 600}
+    return policy(monitoring={"enabled": True, "failureIntervalSeconds": seconds, "minimumUptimeSeconds": 10, **often})
+
+
+HEARTBEAT = "GuestHeartbeat"
+
+
+def guest(**spec: Any) -> tuple[Tree]:
+    """A VM with a disk and words of its own."""
+    tree = vm("web")
+    return ({**tree, "spec": {**tree["spec"], **spec}},)
 
 
 THREE = (vm("db", "High"), vm("web", needs="db"), vm("batch", "Low"))
@@ -307,6 +381,7 @@ def failures() -> tuple[HostScenario, ...]:
     """Every scenario, by what it is about."""
     base = (GOLD, policy(), *HOSTS)
     bare = (GOLD, policy(), *BARE)
+    watched = (GOLD, watchful(), *HOSTS)
     policies = kinds.HA_POLICY
     return (
         HostScenario("host dies", (dies(), back()), WELL, base, vms=THREE),
@@ -419,6 +494,52 @@ def failures() -> tuple[HostScenario, ...]:
         HostScenario("the operator restarts meanwhile",
                      (at_once(dies(), Later(12.0, Restart()), Later(30.0, Restart()), Later(45.0, Restart())), back()),
                      BOTH, base, vms=TWO, timed=True),
+        HostScenario("a guest falls silent",
+                     (at_once(silent(), Later(15.0, Says("shop/web", HEARTBEAT, "Silent")),
+                              Later(40.0, speaks())),
+                      Says("shop/web", HEARTBEAT, "Beating")), FINE, watched, vms=ONE, outcomes=(), timed=True,
+                     runs={"shop/web": 2}),
+        HostScenario("a guest falls silent that stays off by itself",
+                     (at_once(silent(), Later(40.0, speaks())),), FINE, watched, vms=guest(onGuestShutdown="StayOff"),
+                     outcomes=(), timed=True, on=("shop/web",), runs={"shop/web": 2}),
+        HostScenario("a guest hangs",
+                     (at_once(silent(), Everywhere(SetFault(Fault.IGNORE_ACPI, vm="shop/web")), Later(40.0, speaks())),
+                      Says("shop/web", HEARTBEAT, "Beating")), FINE, watched, vms=ONE, outcomes=(), timed=True,
+                     runs={"shop/web": 2}),
+        HostScenario("a guest is silent for a moment",
+                     (at_once(silent(), Later(18.0, speaks()), Later(25.0, silent()), Later(40.0, speaks())),),
+                     FINE, watched, vms=ONE, outcomes=(), timed=True, runs={"shop/web": 1}),
+        HostScenario("a guest answers again as it is to be reset",
+                     (at_once(silent(), Later(20.5, speaks())),), FINE, watched, vms=ONE, outcomes=(), timed=True,
+                     runs={"shop/web": 2}),
+        HostScenario("a guest falls silent again and again",
+                     (at_once(silent(), Later(45.0, speaks())), at_once(silent(), Later(45.0, speaks())),
+                      at_once(silent(), Later(60.0, Says("shop/web", HEARTBEAT, "GuestResetLimit")),
+                              Later(70.0, speaks()))),
+                     FINE, watched, vms=ONE, outcomes=(), timed=True, runs={"shop/web": 3}),
+        HostScenario("a guest that is paused is silent",
+                     (at_once(silent(), ToGuest("shop/web", Command.PAUSE),
+                              Later(60.0, Says("shop/web", HEARTBEAT, "Paused")), Later(61.0, speaks()),
+                              Later(62.0, ToGuest("shop/web", Command.UNPAUSE))),), FINE, watched, vms=ONE,
+                     outcomes=(), timed=True, runs={"shop/web": 1}),
+        HostScenario("a guest is silent, and its host dies",
+                     (at_once(silent(), Later(12.0, dies()), Later(15.0, speaks())), back()), FINE, watched, vms=ONE,
+                     timed=True, runs={"shop/web": 2}),
+        HostScenario("a host dies while a guest is reset",
+                     (at_once(silent(), Later(20.5, dies()), Later(25.0, speaks())), back()), FINE, watched, vms=ONE,
+                     timed=True),
+        HostScenario("a guest is silent on a host that is cut off",
+                     (at_once(silent(), Later(1.0, cut()), Later(45.0, Says("shop/web", HEARTBEAT, "HostNotConnected")),
+                              Later(90.0, speaks()), Later(100.0, back())),), FINE, (GOLD, watchful(40), *BARE),
+                     vms=ONE, outcomes=("FalseAlarm",), timed=True, runs={"shop/web": 1}),
+        HostScenario("VMs depend on each other in a circle",
+                     (Says("shop/a", "RestartOrder", "DependencyCircle"), dies(), back()),
+                     {"shop/a": "Ready", "shop/b": "Ready"}, base, vms=(vm("a", needs="b"), vm("b", needs="a"))),
+        HostScenario("a guest panics",
+                     (at_once(ToGuest("shop/web", Command.PANIC), Later(40.0, Says("shop/web", HEARTBEAT, "Beating"))),
+                      at_once(ToGuest("shop/web", Command.PANIC),
+                              Later(40.0, Says("shop/web", HEARTBEAT, "GuestResetLimit")))), FINE,
+                     watched, vms=ONE, outcomes=(), timed=True, runs={"shop/web": 3}),
     )  # fmt: skip
 
 

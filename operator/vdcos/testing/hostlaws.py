@@ -24,6 +24,10 @@ from vdcos.testing.trees import Tree
 OURS = (kinds.HOST, kinds.HA_POLICY, kinds.HOST_FAILURE)
 UNNOTICED = 16.0
 """A host that is silent for a shorter time than policies allow is not known to have been."""
+UNCERTAIN = 12.0
+"""Seconds within which it is told, beyond that, that nothing is certain about a host."""
+CLOCKS = 130.0
+"""Seconds by which clocks are set wrong here, at most."""
 UNHEARD = 1.0
 """Seconds within which a host that is back need not have been heard yet."""
 HUMAN = ("kubectl patch", "confirm it", "repair it", "Cut its power by hand")
@@ -41,6 +45,8 @@ class HostLaws(Laws):
                 _used_again_after_a_quiet_time(world, write)
             case resource if resource == POD:
                 _no_pod_goes_without_a_receipt(world, write)
+            case resource if resource == VMI:
+                _only_the_silent_are_reset(world, write)
             case resource if resource in OURS:
                 _specs_are_theirs(write)
                 if resource == kinds.HOST_FAILURE and write.after is not None:
@@ -257,6 +263,35 @@ def _no_pod_goes_without_a_receipt(world: World, write: Write) -> None:
         raise Violation("nothing healthy is stopped", f"pod {pod.key} is deleted, and its VM runs on {name}")
 
 
+def _only_the_silent_are_reset(world: World, write: Write) -> None:
+    """An instance goes only after its VM has said so, and when its guest's agent was silent, in truth, for as long as
+    the policy says; never one that is paused, nor more than may be, nor on a host of which nothing is certain."""
+    vmi = write.before
+    if vmi is None or vmi.deleting or (write.after is not None and not write.after.deleting):
+        return
+    uid, name = vmi.meta["uid"], vmi.tree["status"]["nodeName"]
+    vm = world.api.get(kinds.VIRTUAL_MACHINE, vmi.key)
+    told = vm.tree["status"].get("monitoring", {}).get("resets", ()) if vm is not None else ()
+    if not any(reset["instance"] == uid for reset in told):
+        raise Violation("resets", f"{vmi.key} is reset, and nothing says so")
+    host, process = world.cluster.hosts[name], world.cluster.hosts[name].process(uid)
+    if not host.writing and world.now - world.cluster.silent_since[name] > UNNOTICED + UNCERTAIN:
+        raise Violation("resets", f"{vmi.key} is reset, and nobody hears of its host")
+    if process is None or not host.writing:
+        return
+    policy = world.api.get(kinds.HA_POLICY, Key("", "all"))
+    rules = policy.tree["spec"]["monitoring"] if policy is not None else {}
+    if process.agent or process.paused or world.now - process.quiet_since < rules["failureIntervalSeconds"]:
+        raise Violation("resets", f"{vmi.key} is reset, and its guest is well, or paused")
+    recent = [r for r in told if world.now - _age_of(r["at"]) < rules["windowSeconds"] - CLOCKS]
+    if len(recent) > rules["maxResets"]:
+        raise Violation("resets", f"{vmi.key} is reset for the {len(recent)}th time")
+
+
+def _age_of(stamped: str) -> float:
+    return datetime.fromisoformat(stamped).timestamp()
+
+
 def _down(node: Held) -> bool:
     return any(taint["key"] == hosts.OUT_OF_SERVICE for taint in node.tree.get("spec", {}).get("taints", ()))
 
@@ -310,6 +345,8 @@ def _nobody_comes_before_his_turn(world: World, write: Write) -> None:
                 said = f"{name[0]}/{name[1]} is released before {other['namespace']}/{other['name']} is up"
                 raise Violation("order of restart", said)
         for other in _needed(world, name, _machines(write.after)):
+            if name in _behind(world, other, _machines(write.after)):
+                continue  # a circle has no order
             if not _waits_no_more(world, other):
                 raise Violation("order of restart", f"{name[0]}/{name[1]} is released before {other['name']} is up")
 
@@ -320,6 +357,18 @@ def _needed(world: World, name: tuple[str, str], machines: Mapping[tuple[str, st
     for need in vm.tree["spec"].get("availability", {}).get("dependsOn", ()) if vm is not None else ():
         if (other := machines.get((name[0], need.get("name", "")))) is not None:
             yield other
+
+
+def _behind(world: World, machine: Tree, machines: Mapping[tuple[str, str], Tree]) -> set[tuple[str, str]]:
+    """Those that a VM depends on, and those that they depend on, and so on."""
+    found: set[tuple[str, str]] = set()
+    todo = [(machine["namespace"], machine["name"])]
+    while todo:
+        for other in _needed(world, todo.pop(), machines):
+            if (name := (other["namespace"], other["name"])) not in found:
+                found.add(name)
+                todo.append(name)
+    return found
 
 
 def _waits_no_more(world: World, machine: Tree) -> bool:

@@ -10,8 +10,10 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from vdcos.api import HAPolicy
 from vdcos.core.foreign.kubernetes import NODE_LEASES, Heartbeat, Lease
-from vdcos.core.objects import Key, Meta, Object, Resource
+from vdcos.core.foreign.kubevirt import VirtualMachineInstance
+from vdcos.core.objects import Key, Meta, Object, Own, Resource
 from vdcos.core.plan import Action
 from vdcos.core.service import Service
 from vdcos.runtime.answers import Answers
@@ -621,14 +623,19 @@ def _remembered(engine: Engine) -> tuple[Any, ...]:
 
 
 def _awaited(engine: Engine) -> tuple[Any, ...]:
-    """What was asked and answered, for which silences is waited, and when what is dated has changed."""
+    """What was asked and answered, for which silences is waited, and when what is dated has changed. When instances
+    have, matters only where guests are monitored."""
+    policies = engine._store.shelf(HAPolicy).objects.values()
+    monitored = any(isinstance(own, Own) and b'"enabled":true' in own.raw for own in policies)
     asked = tuple(
         (item, tuple((id_, known.running, _tick(known.asked), _told(known.answer)) for id_, known in held.items()))
         for item, held in engine._answers._held.items()
     )
     waited = tuple((item, tuple(wanted.items())) for item, wanted in engine._silences._wanted.items())
     changed = tuple(
-        (kind, tuple((key, _tick(at)) for key, at in times.items())) for kind, times in engine._store._changed.items()
+        (kind, tuple((key, _tick(at)) for key, at in times.items()))
+        for kind, times in engine._store._changed.items()
+        if monitored or kind is not VirtualMachineInstance
     )
     return asked, waited, changed
 

@@ -68,6 +68,15 @@ class FailedMount(Object, frozen=True, rename="camel"):
     message: str = ""
 
 
+class GuestPanic(Object, frozen=True, rename="camel"):
+    """An Event by which KubeVirt says that a guest has reported a panic through its panic device."""
+
+    resource: ClassVar[Resource] = Resource("", "v1", "events", "Event")
+    partial: ClassVar[bool] = True
+    field_selector: ClassVar[str] = "reason=GuestPanicked,involvedObject.kind=VirtualMachineInstance"
+    involved_object: InvolvedObject = InvolvedObject()
+
+
 class Taint(msgspec.Struct, frozen=True, rename="camel"):
     key: str = ""
     value: str = ""

@@ -1,15 +1,13 @@
 """In which order the VMs of a failed host restart: by priority, then by what they depend on, then the larger first."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from vdcos import api
 from vdcos.api.availability import ReadyWhen, RestartPriority, overlaid
 from vdcos.api.hapolicy import HAPolicySpec
-from vdcos.core import quantity, tenancy
+from vdcos.core import availability, quantity, tenancy
 from vdcos.core.objects import Key
-
-PRIORITIES: Sequence[RestartPriority] = ("Highest", "High", "Medium", "Low", "Lowest", "Disabled")
 
 
 class Turn(NamedTuple):
@@ -25,17 +23,14 @@ def priority(policy: HAPolicySpec, vm: api.VirtualMachine | None) -> RestartPrio
     if vm is None:
         return policy.restart.priority
     own = vm.spec.availability
-    if own is not None and own.restart_priority is not None:
-        return own.restart_priority
-    rule = _rule(policy, vm)
-    return rule.priority if rule is not None and rule.priority is not None else policy.restart.priority
+    return availability.priority(policy, vm.metadata.labels, own.restart_priority if own is not None else None)
 
 
 def ready_when(policy: HAPolicySpec, vm: api.VirtualMachine | None) -> ReadyWhen:
     """When the VM counts as up."""
     if vm is None:
         return policy.restart.ready_when
-    rule, own = _rule(policy, vm), vm.spec.availability
+    rule, own = availability.rule(policy, vm.metadata.labels), vm.spec.availability
     return overlaid(
         policy.restart.ready_when,
         rule.ready_when if rule is not None else None,
@@ -49,8 +44,8 @@ def turns(policy: HAPolicySpec, vms: Mapping[Key, api.VirtualMachine | None]) ->
     Dependencies count among these VMs: the others run, or nothing here can bring them up. Who is depended on is never
     later than who depends on it, whatever its own priority.
     """
-    ranks = {key: PRIORITIES.index(priority(policy, vm)) for key, vm in vms.items()}
-    disabled = {key for key, rank in ranks.items() if PRIORITIES[rank] == "Disabled"}
+    ranks = {key: availability.PRIORITIES.index(priority(policy, vm)) for key, vm in vms.items()}
+    disabled = {key for key, rank in ranks.items() if availability.PRIORITIES[rank] == "Disabled"}
     needs = {key: [other for other in _needs(key, vm, vms) if other not in disabled] for key, vm in vms.items()}
     depths = _depths(needs)
     for key in sorted(vms, key=lambda key: -depths[key]):
@@ -62,11 +57,6 @@ def turns(policy: HAPolicySpec, vms: Mapping[Key, api.VirtualMachine | None]) ->
     ordered = sorted(active, key=lambda key: (ranks[key], depths[key], -_size(vms[key]), key))
     found = [Turn(key, places.index((ranks[key], depths[key]))) for key in ordered]
     return [*found, *(Turn(key, len(places), True) for key in sorted(disabled))]
-
-
-def _rule(policy: HAPolicySpec, vm: api.VirtualMachine) -> api.hapolicy.VmRule | None:
-    labels = vm.metadata.labels
-    return next((rule for rule in policy.vm_rules if tenancy.selects(rule.selector, labels)), None)
 
 
 def _needs(key: Key, vm: api.VirtualMachine | None, vms: Mapping[Key, api.VirtualMachine | None]) -> Iterable[Key]:

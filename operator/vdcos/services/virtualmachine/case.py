@@ -7,6 +7,7 @@ from typing import Any
 
 from vdcos import api
 from vdcos.api import virtualmachine as words
+from vdcos.api.availability import GuestWatch
 from vdcos.core import disks as names
 from vdcos.core import ownership
 from vdcos.core.conditions import Condition
@@ -111,6 +112,7 @@ class Case:
             final=final if isinstance(final, VirtualMachineInstance) else None,
             held_off=self.forbidden if self.held_off else "",
             turn=self.waits_for_turn,
+            resetting=self.resetting,
             waits_for=self.unresolved or ("the name is taken" if self.taken else ""),
             before=self.stored(power.SYNCED)[1],
             unplaced=pods.unplaced(self.instance),
@@ -127,6 +129,39 @@ class Case:
         if self.instance is None or self.instance.status.phase == "Running":
             return ()
         return self.seen.failed_mounts
+
+    # The guest
+
+    @cached_property
+    def watched(self) -> GuestWatch:
+        """What is remembered of the guest."""
+        return self.cr.status.monitoring or GuestWatch()
+
+    @cached_property
+    def resetting(self) -> bool:
+        """The VM is being reset: the instance that is to end is being stopped, or gone, and no other has come up."""
+        last = self.watched.resets[-1] if self.watched.resets else None
+        if last is None or last.why != "Silent" or last.instance != self.watched.instance:
+            return False
+        instance = self.instance
+        ends = instance is None or instance.metadata.uid != last.instance or instance.metadata.deletion_timestamp
+        return bool(ends) and self.cr.spec.power_state == "PoweredOn"
+
+    @cached_property
+    def owes_start(self) -> bool:
+        """A VM that stays off by itself was reset, and is not on its way on yet: KubeVirt starts it when it comes from
+        Halted, and has not seen it come from there."""
+        watched, instance, child = self.watched, self.instance, self.child
+        if not watched.restarting or child is None or not self.mine or self.cr.spec.power_state == "PoweredOff":
+            return False
+        ours = instance is None or instance.metadata.uid == watched.instance
+        return ours and self._strategy == child.status.run_strategy == "RerunOnFailure"
+
+    @cached_property
+    def starts_from_halted(self) -> bool:
+        """It owes a start, and what it comes from is gone."""
+        gone = self.seen.instance is None and self.child is not None and not self.child.status.created
+        return self.owes_start and gone
 
     # What the references resolve to
 
@@ -202,7 +237,7 @@ class Case:
 
     @cached_property
     def run_strategy(self) -> kubevirt_vm.RunStrategy:
-        if self.held_off or self.waits_for_turn:
+        if self.held_off or self.waits_for_turn or self.starts_from_halted:
             return "Halted"
         child = self.child if self.mine else None
         return power.run_strategy(self.cr.spec, self._strategy, child, self.seen.instance, self._is_changing)

@@ -7,15 +7,17 @@ from typing import Any
 import msgspec
 
 from vdcos import api
-from vdcos.core import disks, failures
+from vdcos.core import availability, disks, failures
 from vdcos.core.foreign import kubevirt
 from vdcos.core.foreign.cdi import Cdi, DataVolume
-from vdcos.core.foreign.kubernetes import FailedMount, Namespace, PersistentVolumeClaim, StorageClass
+from vdcos.core.foreign.kubernetes import FailedMount, GuestPanic, Lease, Namespace, PersistentVolumeClaim, StorageClass
 from vdcos.core.foreign.kubevirt import KubeVirt, VirtualMachineInstance
 from vdcos.core.foreign.multus import NetworkAttachmentDefinition
 from vdcos.core.foreign.snapshots import VolumeSnapshot
 from vdcos.core.objects import Index, Key, Meta, Own, Unreadable
 from vdcos.core.snapshot import Snapshot
+from vdcos.services.virtualmachine import dependencies as restart_order
+from vdcos.services.virtualmachine.dependencies import NO_ORDER, SeenOrder
 
 Maybe = Unreadable | None
 Imposing = kubevirt.ClusterInstancetype | kubevirt.Instancetype | kubevirt.ClusterPreference | kubevirt.Preference
@@ -54,6 +56,22 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True)
+class SeenGuest:
+    """Who looks after the guest, and what is known of it. Times are monotonic seconds."""
+
+    host: api.Host | None = None
+    """Where it runs."""
+    policy: api.HAPolicy | None = None
+    """The policy of that host."""
+    panicked: frozenset[str] = frozenset()
+    """The uids of instances whose guests have reported a panic."""
+    unchanged_since: float = float("inf")
+    """Since when its instance is as it is, where that matters: its guest is monitored, and silent."""
+    heard: float = float("inf")
+    """When the API server last said anything about Leases, where that matters."""
+
+
+@dataclass(frozen=True, slots=True)
 class Seen:
     """The world around one VirtualMachine."""
 
@@ -78,6 +96,8 @@ class Seen:
     failed_mounts: tuple[FailedMount, ...]
     """What kubelets say about the volumes of the instance's pods."""
     hold: Hold | None = None
+    guest: SeenGuest = SeenGuest()
+    order: SeenOrder = NO_ORDER
 
 
 INSTANCETYPES: Mapping[str, type[Any]] = {
@@ -100,6 +120,7 @@ def observe(key: Key, world: Snapshot) -> Seen:
     system = world.get(Namespace, Key("", "kube-system"))
     declared = {disk.name for disk in spec.disks} if spec else set()
     pods = instance.status.active_pods if isinstance(instance, VirtualMachineInstance) else ()
+    guest = _guest(cr, instance, world) if isinstance(cr, api.VirtualMachine) else SeenGuest()
     return Seen(
         cluster=system.metadata.uid if isinstance(system, Namespace) else "",
         namespace=world.get(Namespace, Key("", key.namespace)),
@@ -120,6 +141,8 @@ def observe(key: Key, world: Snapshot) -> Seen:
         instancetype=_named(world, key, spec.instancetype) if spec else None,
         preference=_named(world, key, spec.preference) if spec else None,
         hold=_hold(cr, world) if isinstance(cr, api.VirtualMachine) else None,
+        guest=guest,
+        order=_order(cr, guest.policy, world) if isinstance(cr, api.VirtualMachine) else NO_ORDER,
         failed_mounts=tuple(event for pod in sorted(pods) for event in world.by(MOUNTS_OF, f"{key.namespace}/{pod}")),
     )
 
@@ -144,6 +167,27 @@ def _hold(cr: api.VirtualMachine, world: Snapshot) -> Hold | None:
                 if machine.uid == cr.metadata.uid and machine.state == "Held":
                     return Hold(key.name, machine.instance)
     return None
+
+
+def _guest(cr: api.VirtualMachine, instance: VirtualMachineInstance | Maybe, world: Snapshot) -> SeenGuest:
+    if not isinstance(instance, VirtualMachineInstance) or not instance.status.node_name:
+        return SeenGuest()
+    host = world.get(api.Host, Key("", instance.status.node_name))
+    policy = world.get(api.HAPolicy, Key("", host.status.policy)) if isinstance(host, api.Host) else None
+    if not isinstance(host, api.Host) or not isinstance(policy, api.HAPolicy):
+        return SeenGuest()
+    if not availability.monitoring(policy.spec, cr).enabled:
+        return SeenGuest(host, policy)
+    key = instance.metadata.key
+    panicked = frozenset(event.involved_object.uid for event in world.by(PANICS_OF, str(key)))
+    if kubevirt.condition(instance.status.conditions, "AgentConnected").status == "True":
+        return SeenGuest(host, policy, panicked)
+    since, heard = world.silent_since(VirtualMachineInstance, key), world.heard_at(Lease)
+    return SeenGuest(host, policy, panicked, since if since is not None else float("inf"), heard)
+
+
+def _order(cr: api.VirtualMachine, policy: api.HAPolicy | None, world: Snapshot) -> SeenOrder:
+    return restart_order.look(cr, policy.spec if policy is not None else None, world, DEPENDENTS)
 
 
 def _disk(key: Key, disk: api.virtualmachine.Disk, world: Snapshot) -> SeenDisk:
@@ -289,6 +333,8 @@ CLAIMS_OF: Index[Any] = Index(PersistentVolumeClaim, _owner)
 """Claims by the VM that they are labelled with."""
 MOUNTS_OF: Index[Any] = Index(FailedMount, lambda event: (f"{event.metadata.namespace}/{event.involved_object.uid}",))
 """Complaints of kubelets by namespace and uid of the pod: events of other namespaces may be forged."""
+PANICS_OF: Index[Any] = Index(GuestPanic, lambda event: (f"{event.metadata.namespace}/{event.involved_object.name}",))
+"""Panics by ``namespace/name`` of the instance; events of other namespaces may be forged."""
 PODS_OF: Index[Any] = Index(
     VirtualMachineInstance,
     lambda instance: tuple(f"{instance.metadata.namespace}/{pod}" for pod in instance.status.active_pods),

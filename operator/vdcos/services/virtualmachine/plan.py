@@ -7,7 +7,18 @@ from vdcos.core import conditions
 from vdcos.core.conditions import Condition
 from vdcos.core.plan import Instant, Plan
 from vdcos.providers.networks import Problem, Providers
-from vdcos.services.virtualmachine import child, disks, guest, networks, overrides, power, restart, status
+from vdcos.services.virtualmachine import (
+    child,
+    dependencies,
+    disks,
+    guest,
+    monitoring,
+    networks,
+    overrides,
+    power,
+    restart,
+    status,
+)
 from vdcos.services.virtualmachine.case import Case, Said
 from vdcos.services.virtualmachine.kubevirt_vm import Card
 from vdcos.services.virtualmachine.observe import Seen
@@ -28,7 +39,8 @@ def plan(cr: api.VirtualMachine, seen: Seen, now: Instant, providers: Providers)
     """Decide. A VM that is being deleted only lets go what is to outlive it: owner references take the rest along. What
     it is, is said for as long as somebody's finalizer holds it."""
     case = Case(cr, seen, now, providers)
-    said = [phase(case) for phase in PHASES]
+    watched = monitoring.watch(case)
+    said = [*(phase(case) for phase in PHASES), watched.said]
     going = cr.metadata.deletion_timestamp is not None
     return Plan(
         actions=case.released if going else tuple(action for part in said for action in part.actions),
@@ -36,7 +48,7 @@ def plan(cr: api.VirtualMachine, seen: Seen, now: Instant, providers: Providers)
             *(condition for part in said for condition in part.conditions),
             *((_deleting(cr),) if going else ()),
         ),
-        status=status.fields(case, case.power.state, _restart(said)),
+        status=status.fields(case, case.power.state, _restart(said), watched.watch),
         after=min((part.after for part in said if part.after is not None), default=None),
     )
 
@@ -127,9 +139,15 @@ def _deleting(cr: api.VirtualMachine) -> Condition:
     return conditions.true(DELETING, "FinalizersRemain", message)
 
 
+def _order(case: Case) -> Said:
+    """It restarts after those that it depends on, and nobody stands in the way of that."""
+    found = dependencies.condition(case.seen.order)
+    return Said(conditions=(found,) if found is not None else ())
+
+
 Phase = Callable[[Case], Said]
 
-PHASES: tuple[Phase, ...] = (_refused, _storage, _network, _hardware, child.converge, _guest, _power, _running)
+PHASES: tuple[Phase, ...] = (_refused, _storage, _network, _hardware, child.converge, _guest, _power, _running, _order)
 
 
 def _restart(said: Sequence[Said]) -> bool:

@@ -91,6 +91,8 @@ class Facts:
     """What the VM may not use, so that it is not powered on, or ""."""
     turn: str
     """The HostFailure for whose order of restart it waits, or ""."""
+    resetting: bool
+    """Its guest had stopped working, and it is being reset."""
     waits_for: str
     """What the creation of the child waits for, or ""."""
     before: str
@@ -132,6 +134,7 @@ class Facts:
             and (self.final is None or self.final.status.phase == "Succeeded")
             and self.strategy == child.status.run_strategy == "RerunOnFailure"
             and not self.asked("Start")
+            and not self.resetting
         )
 
     def asked(self, action: str) -> bool:
@@ -177,6 +180,9 @@ def _stopping(facts: Facts) -> Outcome | None:
     if not facts.on:
         message = "the guest is shutting down"
         return Outcome("PoweringOff", conditions.false(SYNCED, "PoweringOff", message))
+    if facts.resetting:
+        message = "the guest had stopped working: the VM is shut down, by force if need be, and started again"
+        return Outcome("PoweringOff", conditions.false(SYNCED, "GuestReset", message))
     if facts.spec.on_guest_shutdown == "StayOff" and facts.strategy == "RerunOnFailure":
         message = "somebody stopped the VM (virtctl stop or restart, or a deleted instance); the guest is shutting down"
         return Outcome("PoweringOff", conditions.false(SYNCED, STOP_REQUESTED, message))

@@ -6,10 +6,10 @@ from typing import Any
 import msgspec
 
 from vdcos import api
-from vdcos.core import disks, failures, kinds
+from vdcos.core import availability, disks, failures, hosts, kinds
 from vdcos.core.foreign import kubevirt
 from vdcos.core.foreign.cdi import Cdi, DataVolume
-from vdcos.core.foreign.kubernetes import FailedMount, Namespace, PersistentVolumeClaim, StorageClass
+from vdcos.core.foreign.kubernetes import FailedMount, GuestPanic, Lease, Namespace, PersistentVolumeClaim, StorageClass
 from vdcos.core.foreign.kubevirt import KubeVirt, VirtualMachineInstance
 from vdcos.core.foreign.multus import NetworkAttachmentDefinition
 from vdcos.core.foreign.snapshots import VolumeSnapshot
@@ -18,8 +18,8 @@ from vdcos.core.plan import Instant, Plan
 from vdcos.core.service import Watch, Write
 from vdcos.core.snapshot import Snapshot
 from vdcos.providers.networks import Providers
+from vdcos.services.virtualmachine import dependencies, observe, plan, power
 from vdcos.services.virtualmachine import disks as vm_disks
-from vdcos.services.virtualmachine import observe, plan, power
 from vdcos.services.virtualmachine.observe import DEPENDENTS, Seen
 
 PATIENCE = 0.3
@@ -78,6 +78,23 @@ def _holds(own: Own) -> Any:
     return failure.open and frozenset(each for each in failure.status.machines if each.state == "Held")
 
 
+def _on_host(own: Own, world: Snapshot) -> Iterable[Key]:
+    return world.keys(hosts.INSTANCES_ON, own.metadata.name)
+
+
+def _nobody(_: Any, __: Snapshot) -> Iterable[Key]:
+    """What is only looked at, to know whether anything is heard."""
+    return ()
+
+
+def _neighbours(own: Own, world: Snapshot) -> Iterable[Key]:
+    return dependencies.neighbours(own, world, DEPENDENTS)
+
+
+def _panicked(event: GuestPanic, _: Snapshot) -> Iterable[Key]:
+    return (Key(event.metadata.namespace, event.involved_object.name),)
+
+
 def _unversioned(meta: Meta) -> Meta:
     return msgspec.structs.replace(meta, resource_version="")
 
@@ -133,7 +150,7 @@ class VirtualMachineService:
 
     watches: tuple[Watch[Any], ...] = (
         Watch(kubevirt.VirtualMachine, _same_key, _child, PATIENCE),
-        Watch(VirtualMachineInstance, _same_key, _instance, PATIENCE),
+        Watch(VirtualMachineInstance, _same_key, _instance, PATIENCE, dated=True),
         Watch(DataVolume, _disk, _volume, PATIENCE),
         Watch(PersistentVolumeClaim, _disk, _claim, PATIENCE),
         Watch(VolumeSnapshot, _dependents("VolumeSnapshot"), _exists),
@@ -148,22 +165,31 @@ class VirtualMachineService:
         Watch(StorageClass, _storage_class, lambda held: (_exists(held), held.allow_volume_expansion)),
         Watch(api.HostFailure, _held, _holds),
         Watch(FailedMount, _pod, lambda event: event.message),
+        Watch(GuestPanic, _panicked, _exists),
+        Watch(Lease, _nobody, lambda _: None),
+        Watch(api.Host, _on_host, lambda own: hosts.policy_of(own.raw)),
+        Watch(api.HAPolicy, _everyone, lambda own: availability.of_guests(own.raw)),
         *(Watch(kind, _dependents(name), _version) for name, kind in observe.INSTANCETYPES.items()),
+        Watch(api.VirtualMachine, _neighbours, dependencies.matters),
         Watch(KubeVirt, _everyone, lambda held: (held.spec, held.status.observed_kube_virt_version)),
         Watch(Cdi, _everyone, lambda held: held.status.observed_version),
     )
     indexes: tuple[Index[Any], ...] = (
         DEPENDENTS,
+        dependencies.DEPENDING,
         observe.DISKS_OF,
         observe.CLAIMS_OF,
         observe.MOUNTS_OF,
         observe.PODS_OF,
+        observe.PANICS_OF,
+        hosts.INSTANCES_ON,
         disks.CREATED,
         disks.GROWN,
         failures.HELD,
     )
     writes: tuple[Write, ...] = (
         Write(kubevirt.VirtualMachine.resource, ("create", "patch")),
+        Write(VirtualMachineInstance.resource, ("delete",)),
         Write(DataVolume.resource, ("create", "patch")),
         Write(PersistentVolumeClaim.resource, ("patch",)),
     )

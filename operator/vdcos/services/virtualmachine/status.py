@@ -15,7 +15,7 @@ ADDRESSES_PER_CARD = 16
 _MAC = len("02:00:00:00:00:00")
 
 
-def fields(case: Case, state: State, restart: bool) -> Mapping[str, Any]:
+def fields(case: Case, state: State, restart: bool, watch: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
     """The status without conditions, in its JSON form; empty values are left out."""
     instance = case.instance if case.facts.up else None
     status: dict[str, Any] = {"powerState": state, "restartRequired": restart}
@@ -32,6 +32,8 @@ def fields(case: Case, state: State, restart: bool) -> Mapping[str, Any]:
     if case.cr.spec.nics:
         found = {interface.name: interface for interface in instance.status.interfaces} if instance else {}
         status["nics"] = [_nic(nic.name, found.get(nic.name)) for nic in case.cr.spec.nics]
+    if watch is not None:
+        status["monitoring"] = watch
     return status
 
 

@@ -10,6 +10,7 @@ import zlib
 from typing import Any
 
 from vdcos.testing.hypervisor import migratable
+from vdcos.testing.hypervisor.kubelet import event
 from vdcos.testing.hypervisor.objects import Disk, Json, Vmi
 from vdcos.testing.hypervisor.values import (
     Direction,
@@ -201,6 +202,12 @@ def _reached(vmi: Vmi, phase: str, now: float) -> list[Json]:
     if any(p["phase"] == phase for p in history):
         return history
     return [*history, {"phase": phase, "phaseTransitionTimestamp": stamp(now)}]
+
+
+def panicked(vmi: Vmi, now: float) -> Write:
+    """The Event by which virt-launcher tells of a panic (KubeVirt 1.8: reason, kind and component)."""
+    said = "GuestPanicked (details unavailable)"
+    return event("VirtualMachineInstance", vmi, "GuestPanicked", said, "virt-handler", now, "kubevirt.io/v1")
 
 
 def _put(conditions: list[Json], wanted: Json) -> list[Json]:

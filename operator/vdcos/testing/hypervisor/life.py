@@ -733,10 +733,14 @@ def _control(turn: _Turn, event: Control) -> None:
         case Command.FREEZE | Command.UNFREEZE:
             turn.put(replace(process, frozen=event.command is Command.FREEZE))
         case Command.RESET | Command.SOFT_REBOOT:
-            turn.put(replace(process, agent=False))
+            turn.put(replace(process, agent=False, quiet_since=turn.now))
             turn.after(turn.host.timings.guest_boot + turn.host.timings.agent_connect, "agent", process.pod)
         case Command.CRASH:
             turn.stop(process, Exit.CRASHED, "guest crashed")
+        case Command.PANIC:
+            if (seen := turn.host.vmis.get(process.vmi)) is not None:
+                turn.writes.append(handler.panicked(seen.vmi, turn.now))
+            turn.stop(process, Exit.CRASHED, "guest panicked")
         case Command.SHUTDOWN:
             turn.stop(process, Exit.SHUTDOWN, "guest powered off")
 
@@ -775,7 +779,7 @@ def _fault_changed(turn: _Turn, fault: Fault, vm: str) -> None:
         faulty = turn.host.faulty(fault, process.key)
         match fault:
             case Fault.AGENT_OFF:
-                turn.put(replace(process, agent=not faulty))
+                turn.put(replace(process, agent=not faulty, quiet_since=turn.now if faulty else process.quiet_since))
             case Fault.FULL_DISK if faulty and not process.paused:
                 turn.put(replace(process, paused=IO_PAUSE), Happening.PAUSED, "I/O error")
             case Fault.FULL_DISK if not faulty and process.paused == IO_PAUSE:

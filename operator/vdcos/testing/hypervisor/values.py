@@ -241,6 +241,7 @@ class Command(StrEnum):
     FREEZE = "freeze"
     UNFREEZE = "unfreeze"
     CRASH = "guest-crash"
+    PANIC = "guest-panic"
     SHUTDOWN = "guest-shutdown"
 
 
@@ -426,6 +427,8 @@ class Process:
     paused: str = ""
     """Why the guest is paused (the reason of condition Paused), or nothing."""
     agent: bool = False
+    quiet_since: float = 0.0
+    """When its agent last fell silent."""
     frozen: bool = False
     """Whether its file systems are frozen for a snapshot."""
     stopping: bool = False

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from vdcos import api
 from vdcos.api.availability import ReadyWhen
 from vdcos.api.hapolicy import HAPolicySpec
+from vdcos.core.availability import PRIORITIES
 from vdcos.core.objects import Key
-from vdcos.services.hostfailure.order import PRIORITIES, priority, ready_when, turns
+from vdcos.services.hostfailure.order import priority, ready_when, turns
 
 Tree = dict[str, Any]
 Vms = Mapping[Key, api.VirtualMachine | None]

@@ -12,7 +12,16 @@ from vdcos import api
 from vdcos.core import disks
 from vdcos.core.foreign import kubevirt
 from vdcos.core.foreign.cdi import Cdi, DataVolume
-from vdcos.core.foreign.kubernetes import FailedMount, Namespace, PersistentVolumeClaim, StorageClass
+from vdcos.core.foreign.kubernetes import (
+    NODE_LEASES,
+    FailedMount,
+    GuestPanic,
+    InvolvedObject,
+    Lease,
+    Namespace,
+    PersistentVolumeClaim,
+    StorageClass,
+)
 from vdcos.core.foreign.kubevirt import KubeVirt, VirtualMachineInstance
 from vdcos.core.foreign.multus import NetworkAttachmentDefinition
 from vdcos.core.foreign.snapshots import VolumeSnapshot
@@ -46,6 +55,7 @@ def meta(name: str, namespace: str = "", **fields: Any) -> Meta:
 
 FAILURE = b'{"spec":{"host":"host-1"},"status":{"machines":[{"namespace":"shop","name":"web","state":"Held"}]}}'
 DATA = disks.key("shop", "web", "data")
+GUEST = InvolvedObject(uid="guest", name="web")
 DISK_LABELS = disks.labels("web", "data", "gold")
 WAKES: list[tuple[str, type[Any], Any, set[Key]]] = [
     ("its child", kubevirt.VirtualMachine, kubevirt.VirtualMachine(metadata=meta("web", "shop")), WEB),
@@ -94,6 +104,10 @@ WAKES: list[tuple[str, type[Any], Any, set[Key]]] = [
     ("KubeVirt's configuration", KubeVirt, KubeVirt(metadata=meta("kubevirt", "kubevirt")), BOTH),
     ("CDI's version", Cdi, Cdi(metadata=meta("cdi")), BOTH),
     ("a failure of its host", api.HostFailure, Own(metadata=meta("host-1-a"), raw=FAILURE), WEB),
+    ("a panic of its guest", GuestPanic, GuestPanic(metadata=meta("web.1", "shop"), involved_object=GUEST), WEB),
+    ("a renewal of a Lease", Lease, Lease(metadata=meta("host-1", NODE_LEASES)), set()),
+    ("its host", api.Host, Own(metadata=meta("host-1"), raw=b"{}"), set()),
+    ("an HAPolicy", api.HAPolicy, Own(metadata=meta("ha"), raw=b"{}"), BOTH),
     ("a storage class that nobody waits for", StorageClass, StorageClass(metadata=meta("block")), set()),
 ]
 
@@ -104,7 +118,8 @@ def test_who_looks_again(kind: type[Any], held: Any, keys: set[Key]) -> None:
 
 
 def test_every_kind_that_is_watched_is_tested() -> None:
-    tested = {kind for _, kind, *_ in WAKES} | {FailedMount, kubevirt.ClusterInstancetype, kubevirt.Instancetype}
+    elsewhere = {FailedMount, kubevirt.ClusterInstancetype, kubevirt.Instancetype, api.VirtualMachine}
+    tested = {kind for _, kind, *_ in WAKES} | elsewhere
     assert {watch.kind for watch in b.SERVICE.watches} == tested
 
 
@@ -312,7 +327,10 @@ def test_writes_are_declared() -> None:
     assert {type(action) for action in there.log} == {Create, Apply, Patch}
     for action in there.log:
         assert needs[type(action)] <= declared[action.resource], action
-    assert not any("delete" in write.verbs for write in b.SERVICE.writes), "this service deletes nothing"
+    deleted = {write.resource for write in b.SERVICE.writes if "delete" in write.verbs}
+    assert deleted == {VirtualMachineInstance.resource}, (
+        "this service deletes nothing but the instances of silent guests"
+    )
 
 
 def test_a_look_at_rest_is_cheap() -> None:
