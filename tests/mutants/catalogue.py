@@ -35,6 +35,7 @@ POLICY = "services/hapolicy"
 FAILURE = "services/hostfailure/service.py"
 FENCE = "providers/fencing/fence.py"
 MARKS = "core/marks.py"
+RESTART = "services/hostfailure/restart.py"
 MONITORING = "services/virtualmachine/monitoring.py"
 
 MUTANTS: tuple[Mutant, ...] = (
@@ -419,6 +420,19 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("A Lease that went with its Node is never silent", "services/hostfailure/seen.py",
            "        lease = world.gone_since(Lease, Key(NODE_LEASES, name))\n", "        lease = heard\n",
            (Run("the node is deleted while the host is fenced"),)),
+    # Restarts that fail
+    Mutant("A restart that fails is tried for ever", RESTART,
+           "    if machine.tries >= retries.limit:\n", "    if False:\n",
+           (Run("no other host fits a VM"),)),
+    Mutant("A pod is replaced before that is stored", RESTART,
+           "        actions += _replaced(machine, seen) if", "        actions += _replaced(again, seen) if",
+           (Run("a VM does not start on its new host"),)),
+    Mutant("The pod of a VM that runs, and does not answer, is replaced", RESTART,
+           " or instance.status.phase not in STARTING:\n", ":\n",
+           (Run("a guest does not answer after its restart"),)),
+    Mutant("Who does not start on its new host is left there", RESTART,
+           "    replaces = stuck.metadata.uid if stuck is not None else \"\"\n", "    replaces = \"\"\n",
+           (Run("a VM does not start on its new host"),)),
     # Guests
     Mutant("A guest is reset as soon as it is silent", MONITORING,
            "    if silent < wanted.failure_interval_seconds:\n", "    if False:\n",

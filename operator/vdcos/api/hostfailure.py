@@ -143,7 +143,13 @@ class FailedVm(Model):
     since: Timestamp
     """Since when."""
     reason: Annotated[str, Field(max_length=64)] = ""
-    """Why it is Down, in one word."""
+    """Why it is Down, or not up yet, in one word."""
+    tries: Annotated[int, Field(ge=0)] = 0
+    """How often its restart was tried again."""
+    tried_at: Timestamp | None = None
+    """When that was last, or when it was given up."""
+    replaces: Annotated[str, Field(max_length=36)] = ""
+    """The uid of the pod in which it did not start in time, and which is replaced."""
 
 
 class Event(Model):

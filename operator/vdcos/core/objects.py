@@ -116,8 +116,8 @@ class Object(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     """After so many seconds without a word from the kind's source, nothing is known to have been silent before.
     Bookmarks come once a minute; kinds that are never as quiet as that say less."""
     partial: ClassVar[bool] = False
-    """Another struct has the same resource, and answers to our writes are for that one: this one has some of what others
-    write there."""
+    """Another struct has the same resource, and answers to our writes are for that one: here is some of what others
+    write."""
     metadata: Meta
 
     def __post_init__(self) -> None:

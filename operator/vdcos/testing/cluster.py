@@ -567,6 +567,7 @@ class Cluster:
             "labels": {
                 **vmi.meta.get("labels", {}),
                 "kubevirt.io": "virt-launcher",
+                "vm.kubevirt.io/name": vmi.key.name,
                 "kubevirt.io/created-by": vmi.meta["uid"],
             },
             "ownerReferences": [

@@ -69,6 +69,7 @@ def vm(name: str, priority: str = "", needs: str = "") -> Tree:
 HOSTS = tuple(host(f"host-{number}") for number in (1, 2, 3))
 BARE = tuple(host(f"host-{number}", bmc=False) for number in (1, 2, 3))
 VICTIM = "host-1"
+OTHERS = ("host-2", "host-3")
 
 
 def _cordon(value: bool | None, *names: str) -> Together:
@@ -494,6 +495,20 @@ def failures() -> tuple[HostScenario, ...]:
         HostScenario("the operator restarts meanwhile",
                      (at_once(dies(), Later(12.0, Restart()), Later(30.0, Restart()), Later(45.0, Restart())), back()),
                      BOTH, base, vms=TWO, timed=True),
+        HostScenario("no other host fits a VM",
+                     (at_once(dies(), Later(80.0, Told("shop/web (NoHostFits)"))), back()), BOTH,
+                     (GOLD, policy(restart={"retries": {"limit": 2, "firstSeconds": 5}}), *HOSTS), timed=True,
+                     vms=(vm("db", "High"), *guest(placement={"nodeSelector": {"zone": "zone-1"}}))),
+        HostScenario("a VM does not start on its new host",
+                     (at_once(*(ToHost(SetFault(Fault.SLOW_START, seconds=300.0), host=name) for name in OTHERS),
+                              dies(), Later(150.0, at_once(*(ToHost(ClearFault(Fault.SLOW_START), host=name)
+                                                             for name in OTHERS))),
+                              Later(250.0, Says("shop/web", "PowerStateSynced", "PoweredOn"))), back()), FINE,
+                     (GOLD, policy(restart={"readyWhen": {"timeoutSeconds": 30}}), *HOSTS), vms=ONE, timed=True),
+        HostScenario("a guest does not answer after its restart",
+                     (at_once(silent(), dies(), Later(150.0, speaks())), back()), FINE,
+                     (GOLD, policy(restart={"readyWhen": {"condition": "GuestAgent", "timeoutSeconds": 30}}), *HOSTS),
+                     vms=ONE, timed=True, runs={"shop/web": 2}),
         HostScenario("a guest falls silent",
                      (at_once(silent(), Later(15.0, Says("shop/web", HEARTBEAT, "Silent")),
                               Later(40.0, speaks())),

@@ -15,7 +15,7 @@ from vdcos.services.hostfailure.restart import OBSERVED_SECONDS
 from vdcos.testing.apiserver import Held
 from vdcos.testing.cluster import NODE, POD, VM, VMI, admits
 from vdcos.testing.hypervisor.node import boot_id
-from vdcos.testing.hypervisor.values import Entry, Fault, Happening, Host
+from vdcos.testing.hypervisor.values import Entry, Fault, Happening, Host, Life
 from vdcos.testing.laws import Laws, essence_of
 from vdcos.testing.replica import Replica, Violation
 from vdcos.testing.simulator import Faults, World, Write
@@ -255,12 +255,23 @@ def _no_pod_goes_without_a_receipt(world: World, write: Write) -> None:
     if pod is None or (write.after is not None and write.after.deleting is pod.deleting):
         return
     name, uid = pod.tree["spec"].get("nodeName", ""), pod.meta["uid"]
-    if not _is_proved(world, name):
-        raise Violation("no release without a receipt", f"pod {pod.key} on {name} is deleted")
     host = world.cluster.hosts[name]
     process = host.processes.get(uid)
+    if _is_replaced(world, uid) and (process is None or process.life is not Life.RUNNING or not host.writing):
+        return
+    if not _is_proved(world, name):
+        raise Violation("no release without a receipt", f"pod {pod.key} on {name} is deleted")
     if process is not None and process.active and not any(_excused(world, each) for each in _failures(world, name)):
         raise Violation("nothing healthy is stopped", f"pod {pod.key} is deleted, and its VM runs on {name}")
+
+
+def _is_replaced(world: World, pod: str) -> bool:
+    """Whether a failure says that a VM which restarts did not start in this pod."""
+    return any(
+        machine.get("replaces") == pod and machine["state"] == "Released"
+        for failure in world.api.all(kinds.HOST_FAILURE)
+        for machine in _machines(failure).values()
+    )
 
 
 def _only_the_silent_are_reset(world: World, write: Write) -> None:

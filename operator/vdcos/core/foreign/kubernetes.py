@@ -213,3 +213,8 @@ class LauncherPod(Object, frozen=True):
     marks: ClassVar[tuple[str, ...]] = (*MARKS, "kubevirt.io", "vm.kubevirt.io/name")
     spec: PodSpec = PodSpec()
     status: PodStatus = PodStatus()
+
+    @property
+    def vm(self) -> str:
+        """The name of the VM whose launcher it is."""
+        return self.metadata.label("vm.kubevirt.io/name")

@@ -1,5 +1,6 @@
 """The restart of a failed host's VMs: who is to run again, whose turn it is, and what became of each."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,15 +9,20 @@ from vdcos.api.hapolicy import HAPolicySpec
 from vdcos.api.hostfailure import FailedVm
 from vdcos.core import counts
 from vdcos.core.foreign import kubevirt
+from vdcos.core.foreign.kubernetes import LauncherPod
 from vdcos.core.foreign.kubevirt import VirtualMachineInstance
 from vdcos.core.objects import Key
-from vdcos.core.plan import Instant
+from vdcos.core.plan import Action, Delete, Instant
+from vdcos.providers.placement import Reason
 from vdcos.services.hostfailure import order
 from vdcos.services.hostfailure.seen import Seen, SeenVm
 
 OBSERVED_SECONDS = 10.0
 """So long the release waits until held VMs are seen to be held. One that cannot be (its VirtualMachine is refused) must
 not keep all others down."""
+STARTING = ("Scheduling", "Scheduled")
+"""Phases of an instance that has a host and does not run yet."""
+_INSUFFICIENT = re.compile(r"Insufficient ([^\s,.]+(?:\.[^\s,.]+)*)")
 MOST = 1024
 """As many VMs as a status holds. A host has some hundreds at most."""
 
@@ -27,6 +33,7 @@ class Progress:
 
     machines: tuple[FailedVm, ...]
     after: float | None = None
+    actions: tuple[Action, ...] = ()
 
 
 def count(
@@ -74,8 +81,14 @@ def are_held(machines: Iterable[FailedVm], seen: Seen) -> bool:
 
 def go_on(policy: HAPolicySpec, host: str, machines: Sequence[FailedVm], seen: Seen, now: Instant) -> Progress:
     """What became of each VM, and whose turn it is."""
-    told = [_told(policy, host, machine, seen, now) for machine in machines]
     due: list[float] = []
+    told: list[FailedVm] = []
+    actions: list[Action] = []
+    for machine in machines:
+        again, left = _tried(policy, _told(policy, host, machine, seen, now), seen, now)
+        told.append(again)
+        due += [left] if left is not None else []
+        actions += _replaced(machine, seen) if again.state == "Released" else []
     waiting = [_waits(policy, machine, seen, now) for machine in told]
     due += [seconds for seconds in waiting if seconds]
     open_tiers = [machine.tier for machine, seconds in zip(told, waiting, strict=True) if seconds]
@@ -92,7 +105,7 @@ def go_on(policy: HAPolicySpec, host: str, machines: Sequence[FailedVm], seen: S
             else:
                 due.append(left)
         freed.append(machine)
-    return Progress(tuple(freed), min(due, default=None))
+    return Progress(tuple(freed), min(due, default=None), tuple(actions))
 
 
 def summary(machines: Sequence[FailedVm]) -> dict[str, Any]:
@@ -126,15 +139,17 @@ def is_settled(policy: HAPolicySpec, machines: Iterable[FailedVm], seen: Seen, n
 
 
 def _told(policy: HAPolicySpec, host: str, machine: FailedVm, seen: Seen, now: Instant) -> FailedVm:
+    vm = seen.vms[Key(machine.namespace, machine.name)]
+    if is_given_up(machine) and _is_up(order.ready_when(policy, vm.vm).condition, host, machine, vm):
+        return _now(machine, "Up", now)
     if machine.state in ("Up", "Down"):
         return machine
-    vm = seen.vms[Key(machine.namespace, machine.name)]
     if reason := _unwanted(machine, vm):
         return _now(machine, "Down", now, reason)
     if machine.state == "Released" and _is_up(order.ready_when(policy, vm.vm).condition, host, machine, vm):
         return _now(machine, "Up", now)
     if machine.state == "Released":
-        return machine.model_copy(update={"reason": _why_not(vm)})
+        return machine.model_copy(update={"reason": (_fails(vm) or _why_not(vm))[:64]})
     return machine
 
 
@@ -159,6 +174,76 @@ def _is_up(condition: str, host: str, machine: FailedVm, vm: SeenVm) -> bool:
     if condition == "Ready" and vm.vm is not None:
         return any(known.type == "Ready" and known.status == "True" for known in vm.vm.status.conditions)
     return kubevirt.condition(instance.status.conditions, "Ready").status == "True"
+
+
+def is_given_up(machine: FailedVm) -> bool:
+    """Whether it was tried as often as the policy says, in vain. KubeVirt goes on, so it may come up yet."""
+    return machine.state == "Down" and machine.tried_at is not None
+
+
+def _tried(policy: HAPolicySpec, machine: FailedVm, seen: Seen, now: Instant) -> tuple[FailedVm, float | None]:
+    """One that is not up in time, or known to fail, is tried again after a pause that doubles, and given up at last.
+    Second: in how many seconds to look again."""
+    if machine.state != "Released":
+        return machine, None
+    vm, retries = seen.vms[Key(machine.namespace, machine.name)], policy.restart.retries
+    fails = _fails(vm)
+    pause = min(retries.longest_seconds, retries.first_seconds * 2.0**machine.tries)
+    if not fails:
+        pause = max(pause, order.ready_when(policy, vm.vm).timeout_seconds)
+    left = pause - counts.age(machine.tried_at or machine.since, now)
+    if left > 0:
+        return machine, left
+    at = counts.stamp(now)
+    if machine.tries >= retries.limit:
+        reason = machine.reason or "NotUp"
+        return machine.model_copy(update={"state": "Down", "since": at, "tried_at": at, "reason": reason}), None
+    stuck = None if fails else _stuck(machine, seen, vm)
+    replaces = stuck.metadata.uid if stuck is not None else ""
+    return machine.model_copy(update={"tries": machine.tries + 1, "tried_at": at, "replaces": replaces}), 0.0
+
+
+def _fails(vm: SeenVm) -> str:
+    """Why it cannot start as things are, in one word; empty when it may be on its way."""
+    if vm.instance is None or vm.instance.status.phase == "Failed":
+        failure = vm.child.status.start_failure if vm.child is not None else None
+        return "StartFailed" if failure is not None and failure.consecutive_fail_count else ""
+    scheduled = kubevirt.condition(vm.instance.status.conditions, "PodScheduled")
+    return unplaced(scheduled.message) if scheduled.status == "False" else ""
+
+
+def unplaced(message: str) -> Reason | str:
+    """What the scheduler's words come to, as failure plans have it; what is hardest to help first."""
+    if "unbound immediate PersistentVolumeClaims" in message:
+        return ""  # not a matter of hosts: storage is on its way
+    if "volume node affinity conflict" in message or "didn't match PersistentVolume's node affinity" in message:
+        return Reason.LOCAL_DISK
+    lacking = _INSUFFICIENT.findall(message)
+    if any("/" in resource for resource in lacking):
+        return Reason.DEVICE
+    if lacking or "Too many pods" in message:
+        return Reason.NO_CAPACITY
+    return "NoHostFits"
+
+
+def _stuck(machine: FailedVm, seen: Seen, vm: SeenVm) -> LauncherPod | None:
+    """The pod of an instance that has a host, and does not come up there. Never that of one that runs, or may run: a
+    host that is silent tells of nothing."""
+    instance = vm.instance
+    if instance is None or instance.metadata.uid == machine.instance or instance.status.phase not in STARTING:
+        return None
+    mine = (pod for pod in seen.starting if pod.metadata.uid in instance.status.active_pods)
+    sound = (pod for pod in mine if pod.spec.node_name in seen.connected)
+    return next((pod for pod in sound if pod.metadata.deletion_timestamp is None), None)
+
+
+def _replaced(machine: FailedVm, seen: Seen) -> list[Action]:
+    """A pod that is to be replaced goes, if it is still stuck: KubeVirt makes another one, elsewhere perhaps."""
+    pod = _stuck(machine, seen, seen.vms[Key(machine.namespace, machine.name)]) if machine.replaces else None
+    if pod is None or pod.metadata.uid != machine.replaces:
+        return []
+    meta, why = pod.metadata, "it does not start there: tried again"
+    return [Delete(LauncherPod.resource, meta.key, meta.uid, why, resource_version=meta.resource_version)]
 
 
 def _why_not(vm: SeenVm) -> str:

@@ -57,6 +57,10 @@ class Seen:
     """For how many seconds its Lease is known not to have been renewed."""
     pods: tuple[LauncherPod, ...]
     """Pods of VMs that are bound to the host."""
+    starting: tuple[LauncherPod, ...]
+    """Pods of the VMs that restart."""
+    connected: frozenset[str]
+    """Of the hosts of these pods, those that are well."""
     instances: tuple[VirtualMachineInstance, ...]
     """Instances that run on the host, or have a pod there."""
     migrations: tuple[Migration, ...]
@@ -85,6 +89,7 @@ def look(key: Key, world: Snapshot) -> Seen:
     wanted = {instance.metadata.key for instance in instances}
     if failure is not None:
         wanted |= {Key(each.namespace, each.name) for each in failure.status.machines}
+    starting = tuple(pod for each in sorted(wanted) for pod in world.by(PODS_OF, str(each)))
     lease = world.get(Lease, Key(NODE_LEASES, name))
     since = world.silent_since(Lease, Key(NODE_LEASES, name))
     heard = world.heard_at(Lease)
@@ -98,6 +103,8 @@ def look(key: Key, world: Snapshot) -> Seen:
         renewal=lease.spec.renew_time if isinstance(lease, Lease) else "",
         silent=heard - since if since is not None else 0.0,
         pods=tuple(world.by(PODS_ON, name)),
+        starting=starting,
+        connected=frozenset(pod.spec.node_name for pod in starting if _is_connected(pod.spec.node_name, world)),
         instances=instances,
         migrations=tuple(
             migration
@@ -109,6 +116,11 @@ def look(key: Key, world: Snapshot) -> Seen:
         answers=world.answers(key),
         blind=next((why for kind in NEEDED if (why := world.missing(kind)) is not None), None),
     )
+
+
+def _is_connected(name: str, world: Snapshot) -> bool:
+    host = world.get(api.Host, Key("", name))
+    return isinstance(host, api.Host) and host.status.state == "Connected"
 
 
 def _unfenced(failure: api.HostFailure, world: Snapshot) -> int:
@@ -171,6 +183,8 @@ def _vm(key: Key, world: Snapshot) -> SeenVm:
 
 PODS_ON: Index[LauncherPod] = Index(LauncherPod, lambda pod: (pod.spec.node_name,) if pod.spec.node_name else ())
 """Pods of VMs by the nodes that they are bound to."""
+PODS_OF: Index[LauncherPod] = Index(LauncherPod, lambda pod: (f"{pod.metadata.namespace}/{pod.vm}",) if pod.vm else ())
+"""Pods by ``namespace/name`` of their VMs."""
 MIGRATIONS_OF: Index[Migration] = Index(Migration, lambda held: (f"{held.metadata.namespace}/{held.spec.vmi_name}",))
 """Live migrations by ``namespace/name`` of their instance."""
 
@@ -219,6 +233,9 @@ def _by_migration(held: Migration, world: Snapshot) -> Iterable[Key]:
     return world.keys(failures.MACHINES, f"{held.metadata.namespace}/{held.spec.vmi_name}")
 
 
+_TOLD = ("Ready", "AgentConnected", "PodScheduled")
+
+
 def _power(held: VirtualMachineInstance) -> Any:
     status = held.status
     return (
@@ -227,7 +244,7 @@ def _power(held: VirtualMachineInstance) -> Any:
         status.phase,
         status.node_name,
         status.active_pods,
-        [c.status for c in status.conditions if c.type in ("Ready", "AgentConnected")],
+        [(c.status, c.message if c.type == "PodScheduled" else "") for c in status.conditions if c.type in _TOLD],
     )
 
 
@@ -240,7 +257,9 @@ WATCHES: tuple[Watch[Any], ...] = (
     Watch(api.HostFailure, _siblings, sees=lambda own: failures.slim(own.raw).status.phase),
     Watch(LauncherPod, lambda pod, world: _open_on(pod.spec.node_name, world)),
     Watch(VirtualMachineInstance, _by_instance, sees=_power),
-    Watch(kubevirt.VirtualMachine, _by_vm, sees=lambda vm: (vm.metadata.uid, _strategy(vm.spec))),
+    Watch(
+        kubevirt.VirtualMachine, _by_vm, sees=lambda vm: (vm.metadata.uid, _strategy(vm.spec), vm.status.start_failure)
+    ),
     Watch(api.VirtualMachine, _by_vm),
     Watch(Migration, _by_migration, sees=lambda held: held.status.phase),
     Watch(FenceAgentsRemediation, _remediated, dated=True),
@@ -253,5 +272,6 @@ INDEXES: tuple[Index[Any], ...] = (
     failures.MACHINES,
     hosts.INSTANCES_ON,
     PODS_ON,
+    PODS_OF,
     MIGRATIONS_OF,
 )

@@ -1,12 +1,12 @@
 """HostFailure: one failure of one life of a host, step by step. Each step is stored before the next one begins."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from vdcos import api
 from vdcos.api.hapolicy import HAPolicySpec
-from vdcos.api.hostfailure import Outcome
+from vdcos.api.hostfailure import FailedVm, Outcome
 from vdcos.core import conditions, counts, kinds, marks
 from vdcos.core.conditions import Condition
 from vdcos.core.foreign.kubernetes import LauncherPod, Node
@@ -27,6 +27,11 @@ RECOVERED = "Recovered"
 MOST_EVENTS = 50
 SETTLED_SECONDS = 1.0
 """After a renewal of a silent host's Lease, until its Node must have been heard, too."""
+
+WHAT_TO_DO = (
+    "NoCapacity: free CPU or memory, or add a host. LocalDisk: its disks are on the host that failed, so repair that. "
+    "Device: free one, or add a host that has it. Others: kubectl describe the VM."
+)
 
 FALSE_ALARM = (
     conditions.true(FENCED, "FalseAlarm", "the host was heard again before it was fenced"),
@@ -165,7 +170,8 @@ def _completed(case: Case) -> Step | None:
         return None
     if case.cr.status.receipt is None:
         return Step("Completed", FALSE_ALARM)
-    restarted = _restarted(restart.summary(case.cr.status.machines))
+    machines = case.cr.status.machines
+    restarted = _restarted(restart.summary(machines), machines, over=True)
     return Step("Completed", (_proof(case), restarted, _recovered(case.cr.status.outcome or "Recovered")))
 
 
@@ -229,15 +235,15 @@ def _recovering(case: Case) -> Step | None:
         fields["vms"] = restart.summary(machines)
         outcome: Outcome = "Recovered" if case.node is not None else "Superseded"
         fields["outcome"] = outcome
-        said = (_proof(case), _restarted(fields["vms"]), _recovered(outcome))
+        said = (_proof(case), _restarted(fields["vms"], machines, over=True), _recovered(outcome))
         return Step("Completed", said, tuple(actions), status=fields, event="the failure is over")
     phase = "Recovering" if over else "Restarting"
     due = [seconds for seconds in (progress.after, after) if seconds is not None]
     event = ""
     if over and status.phase != "Recovering":
         event = f"{fields['vms']['running']} of {fields['vms']['total']} VMs run again"
-    said = (_proof(case), _restarted(fields["vms"]), recovered)
-    return Step(phase, said, tuple(actions), after=min(due, default=None), status=fields, event=event)
+    said = (_proof(case), _restarted(fields["vms"], progress.machines), recovered)
+    return Step(phase, said, (*actions, *progress.actions), after=min(due, default=None), status=fields, event=event)
 
 
 def _releasing(case: Case) -> Step | None:
@@ -459,7 +465,7 @@ def _recovered(outcome: Outcome) -> Condition:
     return conditions.true(RECOVERED, outcome, "it is back" if outcome == "Recovered" else "its Node was deleted")
 
 
-def _restarted(vms: dict[str, Any]) -> Condition:
+def _restarted(vms: dict[str, Any], machines: Iterable[FailedVm] = (), over: bool = False) -> Condition:
     down = vms["notRestarted"]
     named = counts.listed(vms["failed"], (f"{each['namespace']}/{each['name']} ({each['reason']})" for each in down))
     if vms["starting"] or vms["held"]:
@@ -468,6 +474,12 @@ def _restarted(vms: dict[str, Any]) -> Condition:
             f"{vms['held']} wait for their turn"
         )
         return conditions.false(RESTARTED, "Restarting", message + (f"; not restarted: {named}" if named else ""))
+    if any(restart.is_given_up(machine) for machine in machines):
+        message = (
+            f"tried again and again in vain, or not to restart: {named}. {WHAT_TO_DO} KubeVirt starts them as soon as "
+            "it can"
+        )
+        return Condition(RESTARTED, "True" if over else "False", "GivenUp", message)
     if named:
         return conditions.true(RESTARTED, "Restarted", f"not restarted: {named}")
     return conditions.true(RESTARTED, "Restarted", f"{counts.some(vms['running'], 'VM')} run again")

@@ -10,7 +10,10 @@ from vdcos import api
 from vdcos.api.hapolicy import HAPolicySpec
 from vdcos.api.hostfailure import FailedVm
 from vdcos.core import counts
+from vdcos.core.foreign.kubernetes import LauncherPod
+from vdcos.core.foreign.kubevirt import VirtualMachineInstance
 from vdcos.core.objects import Key
+from vdcos.core.plan import Delete
 from vdcos.services.hostfailure import HostFailureService, restart
 from vdcos.services.hostfailure.restart import Progress
 from vdcos.services.hostfailure.seen import Seen, look
@@ -385,3 +388,131 @@ def test_when_it_is_over(reason: str, stored: Tree, over: bool, settled: bool) -
     there = d.world(failed(stored), d.vm("a"), d.child("a"))
     assert restart.is_over(machines(there)) is over
     assert restart.is_settled(policy, machines(there), see(there), there.now) is settled
+
+
+# What does not come up
+
+
+def scheduler(message: str, **more: Any) -> Tree:
+    """It has an instance for which there is no host."""
+    said = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
+    return d.instance("web", "", "new-web", phase="Scheduling", conditions=[said], activePods={}, **more)
+
+
+FULL = "0/3 nodes are available: 1 node(s) were unschedulable, 2 Insufficient memory. preemption: none"
+WORDS: list[tuple[str, str]] = [
+    (FULL, "NoCapacity"),
+    ("0/2 nodes are available: 2 Too many pods.", "NoCapacity"),
+    ("0/2 nodes are available: 1 Insufficient cpu, 2 Insufficient nvidia.com/gpu.", "Device"),
+    ("0/2 nodes are available: 1 Insufficient cpu, 1 node(s) had volume node affinity conflict.", "LocalDisk"),
+    ("0/2 nodes are available: 2 node(s) didn't match PersistentVolume's node affinity.", "LocalDisk"),
+    ("0/2 nodes are available: 2 node(s) didn't match Pod's node affinity/selector.", "NoHostFits"),
+    ("0/2 nodes are available: pod has unbound immediate PersistentVolumeClaims.", ""),
+]
+
+
+@pytest.mark.parametrize("message, want", WORDS)
+def test_what_the_scheduler_means(message: str, want: str) -> None:
+    there = d.world(failed(machine("web", "Released")), web(), d.child("web"), scheduler(message))
+    assert became(there) == {"web": ("Released", want)}
+
+
+CRASHES: Tree = {**d.child("web"), "status": {"startFailure": {"consecutiveFailCount": 2}}}
+
+
+@pytest.mark.parametrize("instance", [[], [d.instance("web", d.OTHER, "new", phase="Failed")]], ids=["gone", "failed"])
+def test_one_that_fails_to_start_says_so(instance: list[Tree]) -> None:
+    there = d.world(failed(machine("web", "Released")), web(), CRASHES, *instance)
+    assert became(there) == {"web": ("Released", "StartFailed")}
+
+
+def after(there: World, seconds: float, policy: HAPolicySpec) -> tuple[str, int, float | None]:
+    """State and tries so many seconds later, and when to look again."""
+    later = there.now._replace(wall=there.now.wall + seconds)
+    progress = restart.go_on(policy, d.HOST, machines(there), see(there), later)
+    [machine] = progress.machines
+    return machine.state, machine.tries, progress.after
+
+
+def test_one_that_fails_is_tried_again_after_pauses_that_double_and_given_up_at_last() -> None:
+    policy = rules(restart={"retries": {"limit": 3, "firstSeconds": 10, "longestSeconds": 30}})
+
+    def tried(tries: int, age: float) -> tuple[str, int, float | None]:
+        since = machine("web", age=age)["since"]
+        stored = machine("web", "Released", age=900.0, tries=tries, **({"triedAt": since} if tries else {}))
+        stored = stored if tries else {**stored, "since": since}
+        return after(d.world(failed(stored), web(), d.child("web"), scheduler(FULL)), 0.0, policy)
+
+    assert [tried(0, 9.0), tried(0, 10.0)] == [("Released", 0, 1.0), ("Released", 1, 0.0)]
+    assert [tried(1, 19.0), tried(1, 20.0)] == [("Released", 1, 1.0), ("Released", 2, 0.0)]
+    assert [tried(2, 29.0), tried(2, 30.0)] == [("Released", 2, 1.0), ("Released", 3, 0.0)]
+    assert [tried(3, 29.0), tried(3, 30.0)] == [("Released", 3, 1.0), ("Down", 3, None)]
+
+
+def test_without_retries_it_is_given_up_after_the_first_pause() -> None:
+    policy = rules(restart={"retries": {"limit": 0}})
+    there = d.world(failed(machine("web", "Released", age=10.0)), web(), d.child("web"), scheduler(FULL))
+    assert became(there, policy) == {"web": ("Down", "NoCapacity")}
+
+
+def starting(age: float, **more: Any) -> World:
+    """It has had a pod on another host for so long, and does not come up."""
+    pod = {**d.pod("web", d.OTHER), "metadata": {**d.pod("web", d.OTHER)["metadata"], "uid": "new-pod"}}
+    pod["metadata"]["labels"]["vm.kubevirt.io/name"] = "web"
+    here = d.instance("web", d.OTHER, "new-web", phase="Scheduled", activePods={"new-pod": d.OTHER})
+    well = {**d.host(d.OTHER), "status": {"state": "Connected"}}
+    return d.world(failed(machine("web", "Released", age=age, **more)), web(), d.child("web"), here, pod, well)
+
+
+PATIENT = rules(restart={"readyWhen": {"timeoutSeconds": 60}})
+
+
+def test_one_that_may_be_on_its_way_has_as_long_as_others_would_wait_for_it() -> None:
+    assert after(starting(59.0), 0.0, PATIENT) == ("Released", 0, 1.0)
+    [machine] = go_on(starting(60.0), PATIENT).machines
+    assert (machine.tries, machine.replaces) == (1, "new-pod")
+
+
+def test_the_pod_in_which_it_does_not_start_is_replaced_once_that_is_stored() -> None:
+    assert go_on(starting(60.0), PATIENT).actions == ()
+    [action] = go_on(starting(5.0, replaces="new-pod", tries=1), PATIENT).actions
+    assert isinstance(action, Delete)
+    assert (action.resource, action.uid, action.now) == (LauncherPod.resource, "new-pod", False)
+    assert action.resource_version
+
+
+KEPT: list[tuple[str, dict[str, Any]]] = [
+    ("it runs meanwhile", {"phase": "Running"}),
+    ("it is another pod", {"activePods": {"another": d.OTHER}}),
+]
+
+
+@pytest.mark.parametrize("why, status", KEPT, ids=[row[0] for row in KEPT])
+def test_which_pod_is_not_replaced(why: str, status: dict[str, Any]) -> None:
+    there = starting(5.0, replaces="new-pod", tries=1)
+    there.change(VirtualMachineInstance, Key("shop", "web"), status={"activePods": None})
+    there.change(VirtualMachineInstance, Key("shop", "web"), status={"activePods": {"new-pod": d.OTHER}, **status})
+    if "activePods" in status:
+        there.change(VirtualMachineInstance, Key("shop", "web"), status={"activePods": {"new-pod": None}})
+    assert go_on(there, PATIENT).actions == ()
+
+
+@pytest.mark.parametrize("state", ["Suspect", "Fencing"])
+def test_no_pod_is_replaced_on_a_host_that_is_silent(state: str) -> None:
+    there = starting(60.0)
+    there.change(api.Host, Key("", d.OTHER), status={"state": state})
+    [machine] = go_on(there, PATIENT).machines
+    assert (machine.tries, machine.replaces) == (1, "")
+
+
+def test_one_that_was_given_up_and_comes_up_is_up() -> None:
+    gone = machine("web", "Down", age=60.0, tries=5, triedAt=machine("web")["since"], reason="NoCapacity")
+    assert became(d.world(failed(gone), web(), d.child("web"), NEW)) == {"web": ("Up", "")}
+    assert became(d.world(failed(gone), web(), d.child("web"))) == {"web": ("Down", "NoCapacity")}
+
+
+def test_those_after_it_do_not_wait_for_one_that_was_given_up() -> None:
+    policy = rules(restart={"retries": {"limit": 0}})
+    stored = failed(machine("web", "Released", 0, age=10.0), machine("db", "Held", 1))
+    there = d.world(stored, web(), d.child("web"), scheduler(FULL), d.vm("db"), d.child("db"))
+    assert became(there, policy) == {"web": ("Down", "NoCapacity"), "db": ("Released", "")}

@@ -699,6 +699,28 @@ def test_a_taint_that_somebody_set_by_hand_is_left_as_it_is() -> None:
 # Restart and recovery
 
 
+def test_who_was_tried_in_vain_is_given_up_with_what_to_do_and_the_failure_ends() -> None:
+    there = restarting(dead(d.ran("web"), d.ran("db"), policy=d.policy(restart={"retries": {"limit": 0}})))
+    settle(there)
+    up(there, "web")
+    full = [{"type": "PodScheduled", "status": "False", "message": "0/2 nodes are available: 1 Insufficient memory."}]
+    there.put(d.instance("db", "", "new-db", phase="Scheduling", activePods={}, conditions=full))
+    d.later(there, 10.0)
+    settle(there)
+    assert states(there) == {"web": "Up", "db": "Down"}
+    assert said(there)["Restarted"] == ("False", "GivenUp")
+    assert "shop/db (NoCapacity)" in message(there, "Restarted")
+    assert "add a host" in message(there, "Restarted")
+    assert status(there)["phase"] == "Recovering"
+    assert status(there)["vms"]["notRestarted"] == [{"namespace": "shop", "name": "db", "reason": "NoCapacity"}]
+    d.boot(there)
+    settle(there)
+    d.later(there, 60.0)
+    d.renew(there)
+    settle(there)
+    assert (status(there)["phase"], said(there)["Restarted"]) == ("Completed", ("True", "GivenUp"))
+
+
 def test_who_does_not_restart_is_named() -> None:
     there = restarting(dead(d.ran("web"), d.ran("old", {"restartPriority": "Disabled"})))
     settle(there)
