@@ -1,10 +1,15 @@
 """The simulator itself: it finds what is broken, its short cuts hide nothing, and its runs can be repeated."""
 
+from collections.abc import Callable, Iterable
+from typing import Any
+
 import pytest
 
+from vdcos.core.objects import Stored
 from vdcos.core.plan import Instant, Plan
-from vdcos.runtime.engine import Outcome
+from vdcos.runtime.engine import Conversation, Engine
 from vdcos.runtime.queue import Item, Queue
+from vdcos.runtime.store import Store
 from vdcos.testing import replica
 from vdcos.testing.drivers import Case, Explorer, by_name, shrink
 from vdcos.testing.laws import Laws
@@ -35,20 +40,93 @@ def test_a_fork_goes_its_own_way() -> None:
     assert world.api.mark == twin.api.mark
 
 
-def never_tries_again(queue: Queue, item: Item, outcome: Outcome, now: float) -> None:
-    """A bug: what failed is taken for done."""
-    queue.done(item, now, outcome.after)
+# Bugs that need a fault to show, each in something else that a process remembers
 
 
-def test_merging_hides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def never_tries_again(patch: pytest.MonkeyPatch) -> None:
+    """What failed is taken for done."""
+    patch.setattr(replica, "land", lambda queue, item, outcome, now: queue.done(item, now, outcome.after))
+
+
+def resets_an_index(patch: pytest.MonkeyPatch) -> None:
+    """A kind that is listed again begins with empty indexes, and what it has is not entered."""
+    replace = Store.replace
+
+    def resetting(store: Store, kind: type[Any], listed: Iterable[Stored], resource_version: str) -> None:
+        again = store.known(kind)
+        replace(store, kind, listed, resource_version)
+        for indexed in store.shelf(kind).indexes if again else ():
+            indexed.keys, indexed.amounts, indexed._entered = {}, {}, {}
+
+    patch.setattr(Store, "replace", resetting)
+
+
+def counts_twice(patch: pytest.MonkeyPatch) -> None:
+    """Of a kind that is listed again, all amounts are added once more."""
+    replace = Store.replace
+
+    def drifting(store: Store, kind: type[Any], listed: Iterable[Stored], resource_version: str) -> None:
+        again = store.known(kind)
+        replace(store, kind, listed, resource_version)
+        for indexed in store.shelf(kind).indexes if again else ():
+            indexed.amounts = {word: 2 * amount for word, amount in indexed.amounts.items()}
+
+    patch.setattr(Store, "replace", drifting)
+
+
+def assumes_for_ever(patch: pytest.MonkeyPatch) -> None:
+    """What was assumed of a write that may have happened is never withdrawn."""
+    reconcile = Engine.reconcile
+
+    def assuming(engine: Engine, item: Item) -> Conversation:
+        engine._unsure.pop(item, None)
+        return reconcile(engine, item)
+
+    patch.setattr(Engine, "reconcile", assuming)
+
+
+def does_not_wake_up(patch: pytest.MonkeyPatch) -> None:
+    """What happens to an object that is being looked at is forgotten."""
+    add = Queue.add
+
+    def deaf(queue: Queue, item: Item, due: float) -> None:
+        if item not in queue._in_flight:
+            add(queue, item, due)
+
+    patch.setattr(Queue, "add", deaf)
+
+
+def loses_a_timer(patch: pytest.MonkeyPatch) -> None:
+    """An object that has failed is said to be due, and is not in the heap."""
+    failed = Queue.failed
+
+    def losing(queue: Queue, item: Item, now: float, at_least: float = 0.0) -> None:
+        failed(queue, item, now, at_least)
+        queue._heap = [entry for entry in queue._heap if entry[2] != item]
+
+    patch.setattr(Queue, "failed", losing)
+
+
+BUGS = (never_tries_again, resets_an_index, counts_twice, assumes_for_ever, does_not_wake_up, loses_a_timer)
+FAULTS = [
+    ("conflict", "none"), ("lost after", "late"), ("crash after", "none"), ("touched", "rewound"), ("failed", "late"),
+    ("none", "expired"), ("gateway", "silent"), ("lost after", "silent"), ("overtaken", "none"),
+]  # fmt: skip
+
+
+PLACES = [("create", bug) for bug in BUGS] + [("delete", resets_an_index), ("delete", loses_a_timer)]
+
+
+@pytest.mark.parametrize(("name", "bug"), PLACES, ids=lambda value: getattr(value, "__name__", value))
+def test_merging_hides_nothing(name: str, bug: Callable[[pytest.MonkeyPatch], None]) -> None:
     """With a bug in place, the same faults fail whether paths are cut short or gone to their ends."""
-    monkeypatch.setattr(replica, "land", never_tries_again)
-    chosen = [("conflict", "none"), ("lost after", "late"), ("crash after", "none"), ("touched", "rewound")]
-    chosen += [("failed", "late"), ("unavailable", "late"), ("gateway", "silent"), ("lost after", "silent")]
-    fast = Explorer(by_name("create")).explore(chosen)
-    slow = Explorer(by_name("create"), merge=False).explore(chosen)
+    with pytest.MonkeyPatch.context() as patch:
+        bug(patch)
+        fast = Explorer(by_name(name)).explore(FAULTS)
+        slow = Explorer(by_name(name), merge=False).explore(FAULTS)
     assert fast.scenarios == slow.scenarios
     assert fast.merged > slow.merged == 0
+    assert fast.distinct == slow.distinct
     assert fast.failures
     assert [str(failure) for failure in fast.failures] == [str(failure) for failure in slow.failures]
 
@@ -75,7 +153,7 @@ def test_a_plan_that_depends_on_anything_else_is_impure() -> None:
 
 
 def test_a_broken_law_is_found_and_made_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replica, "land", never_tries_again)
+    never_tries_again(monkeypatch)
     case = Case("create", 5, (), ((2, "conflict", "none"), (9, "none", "late"), (12, "none", "repeated")))
     with pytest.raises(Violation):
         case.run()

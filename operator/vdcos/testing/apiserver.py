@@ -17,6 +17,7 @@ from vdcos.core.objects import Key, Resource
 from vdcos.core.ownership import GROUP
 from vdcos.runtime.requests import APPLY, JSON_PATCH, MERGE_PATCH, ApiError, Request
 from vdcos.testing import schema, trees
+from vdcos.testing.forks import twin as copy_of
 from vdcos.testing.hypervisor.values import stamp
 from vdcos.testing.trees import Path, Tree
 
@@ -126,8 +127,8 @@ class ApiServer:
 
     def fork(self) -> "ApiServer":
         """Another one in the same state."""
-        twin = ApiServer()
-        twin.now, twin.version, twin.mark = self.now, self.version, self.mark
+        twin = copy_of(self)
+        twin.fresh = list(self.fresh)
         twin.objects = {resource: dict(held) for resource, held in self.objects.items()}
         twin.log = {resource: list(log) for resource, log in self.log.items()}
         twin._births = dict(self._births)

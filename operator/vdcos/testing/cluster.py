@@ -28,6 +28,7 @@ from vdcos.core.foreign.kubevirt import VirtualMachine, VirtualMachineInstance
 from vdcos.core.objects import Key, Resource
 from vdcos.runtime.requests import ApiError
 from vdcos.testing.apiserver import NAMESPACE, ApiServer, Change, Held
+from vdcos.testing.forks import twin as copy_of
 from vdcos.testing.hypervisor import step
 from vdcos.testing.hypervisor.kubelet import host_address
 from vdcos.testing.hypervisor.node import boot_id, system_uuid
@@ -138,9 +139,9 @@ class Cluster:
         self._pending: set[Call] = set()
 
     def fork(self, api: ApiServer, later: Later) -> "Cluster":
-        twin = Cluster(api, later, 0, self.lively)
-        twin.turns, twin.silent_since, twin.near = self.turns, dict(self.silent_since), self.near
-        twin.hasty, twin.accepted = self.hasty, dict(self.accepted)
+        twin = copy_of(self)
+        twin.api, twin.later = api, later
+        twin.silent_since, twin.accepted = dict(self.silent_since), dict(self.accepted)
         twin.hosts, twin.entries, twin._pending = dict(self.hosts), list(self.entries), set(self._pending)
         return twin
 
@@ -216,10 +217,13 @@ class Cluster:
 
     def mark(self) -> Hashable:
         """What tells two states of the hosts apart, besides what the API server holds and the agenda."""
-        signs = (tuple((name, round(at, 1)) for name, at in self.silent_since.items()), self.near, self.hasty)
+        silent, accepted = (
+            tuple((name, round(at, 1)) for name, at in times.items()) for times in (self.silent_since, self.accepted)
+        )
+        signs = silent, accepted, self.near, self.hasty
         return signs, tuple(
             (
-                host.powered, host.connected, host.hung, host.boots, host.handler, host.addresses,
+                host.powered, host.connected, host.hung, host.boots, host.session, host.handler, host.addresses,
                 tuple(sorted(host.faults.items())), tuple(sorted(host.pods)), tuple(sorted(host.vmis)),
                 frozenset(host.runs.values()),
                 frozenset(host.processes.values()), host.deferred, round(host.up_since, 1),

@@ -9,7 +9,7 @@ from vdcos.testing.faults import API, CRASH, HANGING, TROUBLES, USER, VIEW, AtWr
 from vdcos.testing.laws import LONGEST, MOST_STEPS, Laws
 from vdcos.testing.replica import TICK, Violation
 from vdcos.testing.scenarios import Scenario, catalogue
-from vdcos.testing.simulator import START, Dice, Do, World
+from vdcos.testing.simulator import START, Dice, Do, World, continued, rest
 
 SLACK = 6
 """Writes that one fault may cost: what was half done is done again, and what was said in between is said anew."""
@@ -19,10 +19,13 @@ SLACK_OF_EDITS = 16
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How the path from a known state goes on: writes until the last rest, and a hash of the state there."""
+    """How the path from a known state goes on: writes until the last rest, a hash of the state there, and what the
+    operator goes through on the way (a hash, and of how many events)."""
 
     writes: int
     essence: int
+    story: int = 0
+    length: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +44,12 @@ class Failure:
 
 @dataclass
 class Report:
-    """``merged`` counts the scenarios that met a state whose remainder was known."""
+    """``merged`` counts the scenarios that met a state whose remainder was known; ``distinct`` those in which the
+    operator went through something else, or at another time, than in all others and without a fault."""
 
     scenarios: int = 0
     merged: int = 0
+    distinct: int = 0
     steps: int = 0
     failures: list[Failure] = field(default_factory=list)
 
@@ -66,16 +71,12 @@ class Explorer:
         self.report = Report()
         self.points: list[tuple[World, range]] = []
         """Worlds right before a look that makes writes, and the numbers of those."""
+        self.stories: set[int] = set()
         self.reference = self._reference()
 
     def _reference(self) -> End:
         world = self.scenario.world(self.replicas, laws=self.laws)
-        path: list[tuple[int, int]] = []
-
-        def look(world: World) -> World:
-            return world.fork()
-
-        return self._run(world, path, look)
+        return self._run(world, snapshots=True)
 
     def explore(self, faults: Sequence[tuple[str, str]] | None = None, part: tuple[int, int] = (0, 1)) -> Report:
         """Every fault at every write; of several parts, one."""
@@ -86,6 +87,7 @@ class Explorer:
                 self.run(world, fault)
             except Violation as violation:
                 self.report.failures.append(Failure(self.scenario.name, fault, violation, self.replicas))
+        self.report.distinct = len(self.stories) - 1
         return self.report
 
     def _cases(self, faults: Iterable[tuple[str, str]]) -> Iterator[tuple[World, AtWrite]]:
@@ -110,7 +112,7 @@ class Explorer:
         world.trace = trace
         first = world.carried_out
         try:
-            end = self._run(world, [])
+            end = self._run(world)
         finally:
             world.close()
         if fault.leads_elsewhere:
@@ -122,9 +124,11 @@ class Explorer:
             raise Violation("history independence", "it ends in another state than without the fault")
         return end
 
-    def _run(self, world: World, path: list[tuple[int, int]], snapshot: object = None) -> End:
-        """Go on to the end, or to a known state."""
+    def _run(self, world: World, snapshots: bool = False) -> End:
+        """Go on to the end, or to a known state. With snapshots, keep a fork of the world before each look that writes.
+        Returns the writes from here on, and the story from the very beginning."""
         began, first, steps = world.now, world.carried_out, 0
+        path: list[tuple[int, int, int, int]] = []
         end: End | None = None
         while end is None:
             due, acting = following = world.next()
@@ -137,31 +141,34 @@ class Explorer:
                     known = self.known.get(number)
                     if known is not None:
                         self.report.merged += 1
-                        end = End(world.carried_out - first + known.writes, known.essence)
+                        end = known
                         break
-                    path.append((number, world.carried_out))
+                    path.append((number, world.carried_out, world.story, world.length))
             if due == math.inf:
                 essence = self.laws.at_rest(world)
                 began = world.now
                 if world.done == len(world.script):
                     if not world.faults.leads_elsewhere:
                         self.scenario.check(world)
-                    end = End(world.carried_out - first, essence)
+                    end = End(0, essence)
                     break
-            before, twin = world.attempts, None
-            if snapshot and acting is not None:
+            attempts, twin = world.attempts, None
+            if snapshots and acting is not None:
                 twin = world.fork()
             world.step(following)
-            if twin is not None and world.attempts > before:
-                self.points.append((twin, range(before + 1, world.attempts + 1)))
+            if twin is not None and world.attempts > attempts:
+                self.points.append((twin, range(attempts + 1, world.attempts + 1)))
             steps += 1
             if steps > MOST_STEPS or world.now - began > LONGEST:
                 raise Violation("convergence", f"no rest within {world.now - began:.0f} s and {steps} steps")
         self.report.steps += steps
-        total = first + end.writes
-        for number, writes in path:
-            self.known[number] = End(total - writes, end.essence)
-        return end
+        writes, length = world.carried_out + end.writes, world.length + end.length
+        story = continued(world.story, end.story, end.length)
+        for number, before, beginning, events in path:
+            left = length - events
+            self.known[number] = End(writes - before, end.essence, rest(story, beginning, left), left)
+        self.stories.add(story)
+        return End(writes - first, end.essence, story, length)
 
 
 # Seeds

@@ -11,6 +11,7 @@ from vdcos.core.objects import Key, Resource
 from vdcos.runtime.requests import ApiError, Request
 from vdcos.testing.apiserver import Held
 from vdcos.testing.cluster import DV, VM, Tell
+from vdcos.testing.forks import twin as copy_of
 from vdcos.testing.hypervisor.values import Hang, Partition, PowerOff, Recover
 from vdcos.testing.laws import TOUCHED
 from vdcos.testing.replica import NO_ANSWER, Crash, Hear, Relist, Replica, stored
@@ -98,9 +99,6 @@ class AtWrite(Faults):
     @property
     def leads_elsewhere(self) -> bool:  # type: ignore[override]
         return self.api in ELSEWHERE
-
-    def fork(self) -> "AtWrite":
-        return AtWrite(self.number, self.api, self.view, self.over)
 
     def latency(self, world: World, request: Request) -> float:
         if self.over:
@@ -356,7 +354,9 @@ class Several(Faults):
         return all(fault.over for fault in self.each)
 
     def fork(self) -> "Several":
-        return Several(tuple(fault.fork() for fault in self.each))
+        twin = copy_of(self)
+        twin.each = tuple(copy_of(fault) for fault in self.each)
+        return twin
 
     def latency(self, world: World, request: Request) -> float:
         return max((fault.latency(world, request) for fault in self.each), default=0.0)

@@ -36,7 +36,7 @@ class HostExplorer(Explorer):
         world.faults = fault.fork()
         world.trace = trace
         first = world.carried_out
-        end = self._run(world, [])
+        end = self._run(world)
         if fault.leads_elsewhere or self.scenario.timed:
             return end
         writes = end.writes - self.reference.writes + first

@@ -107,9 +107,10 @@ class Laws:
         _counts_are_true(world)
         _no_orphans(world)
         found = hash(msgspec.json.encode(essence))
-        if found not in self.quiet:
+        state = hash((found, *(replica.memory() for replica in world.replicas.values())))
+        if state not in self.quiet:
             _stays_quiet(world)
-            self.quiet.add(found)
+            self.quiet.add(state)
         return found
 
 

@@ -5,15 +5,18 @@ before, the plan is the one of before. Every plan that is made is made twice, an
 of purity, on every distinct input.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
+
+from msgspec.json import encode
+from msgspec.structs import replace
 
 from vdcos import api
 from vdcos.core.objects import Index, Key, Own, Stored, Total, Unreadable
 from vdcos.core.plan import Action, Answer, Instant, Plan
 from vdcos.core.service import Founder, Service
 from vdcos.core.snapshot import Snapshot
-from vdcos.runtime.store import Store, decoder
+from vdcos.runtime.store import Store, _Shelf, decoder
 
 T = TypeVar("T")
 
@@ -200,16 +203,47 @@ class SharedStore(Store):
         super().__init__(*arguments)
         self.stirred: set[type[Any]] = set()
         """Kinds of which anything was heard since somebody who looks for what has changed took them out."""
+        self.touched: set[type[Any]] = set(self._shelves)
+        """Kinds that may have another mark by now."""
+        self.marks: dict[type[Any], int] = dict.fromkeys(self._shelves, 0)
         for shelf in self._shelves.values():
             shelf.objects = {}
 
     def put(self, kind: type[Any], heard: Stored) -> None:
-        self.stirred.add(kind)
+        self._touch(kind)
         super().put(kind, heard)
 
     def remove(self, kind: type[Any], key: Key, resource_version: str) -> None:
-        self.stirred.add(kind)
+        self._touch(kind)
         super().remove(kind, key, resource_version)
+
+    def replace(self, kind: type[Any], listed: Iterable[Stored], resource_version: str) -> None:
+        self._touch(kind)
+        super().replace(kind, listed, resource_version)
+
+    def unavailable(self, kind: type[Any], why: str) -> None:
+        self._touch(kind)
+        super().unavailable(kind, why)
+
+    def assume(self, kind: type[Any], planned: Stored) -> None:
+        self.touched.add(kind)
+        super().assume(kind, planned)
+
+    def withdraw(self, kind: type[Any], key: Key) -> None:
+        self.touched.add(kind)
+        super().withdraw(kind, key)
+
+    def _touch(self, kind: type[Any]) -> None:
+        self.stirred.add(kind)
+        self.touched.add(kind)
+
+    def mark(self) -> int:
+        """A hash of what the store holds besides objects that were heard, and might hold wrongly: indexes with their
+        amounts, assumptions, and which kinds can be read."""
+        for kind in self.touched:
+            self.marks[kind] = _mark(self._shelves[kind])
+        self.touched.clear()
+        return hash(tuple(self.marks.values()))
 
     def heard_at(self, kind: type[Any]) -> float:
         return self.last_word(kind)
@@ -235,6 +269,25 @@ class SharedStore(Store):
                 _parsed.clear()
             _parsed[key] = api.parse(kind, own.raw)  # type: ignore[type-var]
         return _parsed[key]  # type: ignore[no-any-return]
+
+
+def _mark(shelf: _Shelf) -> int:
+    indexes = tuple(
+        (
+            frozenset((word, frozenset(keys)) for word, keys in indexed.keys.items()),
+            frozenset(indexed.amounts.items()),
+            frozenset(indexed._entered.items()),
+        )
+        for indexed in shelf.indexes
+    )
+    assumed = frozenset((key, _content(planned)) for key, planned in shelf.assumed.items())
+    return hash((indexes, assumed, shelf.synced, shelf.why))
+
+
+def _content(planned: Stored) -> bytes:
+    """All of an object but its version."""
+    metadata = replace(planned.metadata, resource_version="")
+    return encode(replace(planned, metadata=metadata))
 
 
 _parsed: dict[tuple[type[Any], bytes], Any] = {}

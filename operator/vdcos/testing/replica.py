@@ -8,12 +8,12 @@ import itertools
 import math
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vdcos.api import HAPolicy
 from vdcos.core.foreign.kubernetes import NODE_LEASES, Heartbeat, Lease
 from vdcos.core.foreign.kubevirt import VirtualMachineInstance
-from vdcos.core.objects import Key, Meta, Object, Own, Resource
+from vdcos.core.objects import Key, Meta, Object, Own, Resource, Stored
 from vdcos.core.plan import Action
 from vdcos.core.service import Service
 from vdcos.runtime.answers import Answers
@@ -26,20 +26,19 @@ from vdcos.runtime.silences import Silences
 from vdcos.runtime.store import version
 from vdcos.services.catalogue import dated
 from vdcos.testing.apiserver import Change, Held
+from vdcos.testing.forks import twin as copy_of
 from vdcos.testing.memo import SharedStore, decoded
 from vdcos.testing.outside import Outside
 
 if TYPE_CHECKING:
     from vdcos.testing.simulator import World
 
-T = TypeVar("T")
-
 TICK = 0.1
 """Everybody but the operator acts at whole ticks. What the operator does within one is therefore over, whatever small
 delays a fault brought about, before anybody else moves: paths that differ by no more than that meet again."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False)
 class Violation(Exception):
     """A law does not hold."""
 
@@ -119,7 +118,7 @@ class _Asked:
         return (yield self._call)
 
 
-@dataclass(slots=True)
+@dataclass
 class Stream:
     """A kind's watch in one replica: how far in the log it is, and until when it says nothing."""
 
@@ -140,12 +139,6 @@ class Stream:
         self.silent_since, self.silent_until = now, now + seconds
         if seconds > getattr(self.kind, "spell", math.inf):
             self.heard_since = now + seconds
-
-    def fork(self) -> "Stream":
-        twin = Stream(self.kind, self.resource, self.wanted, self.selective, self.position)
-        twin.silent_until, twin.silent_since, twin.agreed = self.silent_until, self.silent_since, self.agreed
-        twin.heard_since = self.heard_since
-        return twin
 
 
 class Observer:
@@ -197,6 +190,7 @@ class Replica:
         self.store.last_sign = self.last_sign
         self.queue = Queue()
         self.asker = Outside(world, self)
+        self.store.subscribe(self._told)
         self.engine = Engine(served, self.store, self.queue, Observer(world, name), world.clock, self.asker)
         self.engine._silences._since = self._will_be_silent_since
         self._awaited: tuple[Any, ...] = ()
@@ -264,22 +258,27 @@ class Replica:
     def fork(self, world: "World") -> "Replica":
         """A process in the same state. Conversations cannot be forked: there must be none."""
         assert not self.talking
-        twin = _twin(self)
+        twin = copy_of(self)
         twin.world, twin.talking, twin.landed = world, {}, dict(self.landed)
         if self.elector is not None:
-            twin.elector = copy.copy(self.elector)
+            twin.elector = copy_of(self.elector)
             twin.elector._clock = world.mono
         twin.store = _forked_store(self.store, world.mono, twin)
         twin.queue = _forked_queue(self.queue)
-        twin.asker = Outside(world, twin)
+        twin.asker = copy_of(self.asker)
+        twin.asker._world, twin.asker._replica = world, twin
         twin.engine = _forked_engine(self.engine, twin)
-        twin.streams = {kind: stream.fork() for kind, stream in self.streams.items()}
+        twin.streams = {kind: copy_of(stream) for kind, stream in self.streams.items()}
         return twin
 
     def close(self) -> None:
         """As ``World.close``."""
         for part in (self.store, self.engine, self):
             vars(part).clear()
+
+    def _told(self, kind: type[Any], old: Stored | None, new: Stored | None) -> None:
+        changed = new or old
+        self.world.told("hears", kind, None if changed is None else changed.metadata.key, new is None)
 
     def die(self, restarts_at: float) -> None:
         """The process ends, and starts again at some time. What it said last is still on its way."""
@@ -439,16 +438,27 @@ class Replica:
             self._advance(item, conversation, answer)
 
     def mark(self) -> tuple[Any, ...] | None:
-        """What tells two states of the process apart; None while it speaks, or competes for the Lease.
-
-        A store that has heard everything holds what the API server holds. Where it does not, because a watch is late
-        or for a bug, that is told, with what the watch is still to bring.
-        """
-        if self.talking or self.elector is not None or self.cut_until > self.world.now:
+        """What tells two states of the process apart; None while it speaks, or competes for the Lease."""
+        if self.talking or self.elector is not None or max(self.cut_until, self.paused_until) > self.world.now:
             return None
         if self.restarts_at < math.inf:
             return self.name, self.restarts_at  # whatever it knew goes with it
-        return self.name, _queue_mark(self.queue, self.world.now), _remembered(self.engine), self._deviations()
+        # Nobody asks since when hosts are heard where none says that it lives.
+        heard = tuple(_tick(self.heard_since(kind)) for kind in SIGNS) if self.world.cluster.lively else ()
+        return self.name, _queue_mark(self.queue, self.world.now), self.memory(), _ages(self.engine), heard
+
+    def memory(self) -> tuple[Any, ...]:
+        """What the process knows, but for the times at which it came to know that.
+
+        A store that has heard everything holds what the API server holds. Where it does not, because a watch is late
+        or for a bug, that is told, with what the watch is still to bring. What follows from its objects is kept beside
+        them, and may be wrong as well: it counts by itself.
+        """
+        return _remembered(self.engine), self.store.mark(), self._deviations()
+
+    def doubts(self) -> tuple[Item, ...]:
+        """The items that have not found out yet what became of a write of theirs."""
+        return *self.engine._unsure, *self.engine._doubted
 
     def _deviations(self) -> tuple[Any, ...]:
         """Where the store does not hold just what the API server holds, and which watches say nothing."""
@@ -538,26 +548,20 @@ def _selected(kind: type[Any]) -> Callable[[Held], bool]:
 # Forks of what the operator keeps in memory. They know its insides, so that it need not know that it is forked.
 
 
-def _twin(thing: T) -> T:
-    """A shallow copy, made the fastest way: there are hundreds of thousands of forks."""
-    twin = object.__new__(type(thing))
-    twin.__dict__.update(thing.__dict__)
-    return twin
-
-
 def _forked_store(source: SharedStore, clock: Callable[[], float], twin: Replica) -> SharedStore:
-    store = _twin(source)
+    store = copy_of(source)
     store._clock, store._listeners, store._parsed = clock, [], {}
     store.last_word, store.last_sign = twin.heard_at, twin.last_sign
     store.since = lambda kind: twin.streams[kind].heard_since
-    store.stirred = set(source.stirred)
+    store.stirred, store.touched, store.marks = set(source.stirred), set(source.touched), dict(source.marks)
+    store._sources = dict(source._sources)
     store._changed = {kind: dict(times) for kind, times in source._changed.items()}
     store._gone = {kind: dict(times) for kind, times in source._gone.items()}
-    store._indexed = {index: _twin(indexed) for index, indexed in source._indexed.items()}
+    store._indexed = {index: copy_of(indexed) for index, indexed in source._indexed.items()}
     for indexed in store._indexed.values():
         indexed.keys = {word: keys if isinstance(keys, tuple) else dict(keys) for word, keys in indexed.keys.items()}
         indexed.amounts, indexed._entered = dict(indexed.amounts), dict(indexed._entered)
-    store._shelves = {kind: _twin(shelf) for kind, shelf in source._shelves.items()}
+    store._shelves = {kind: copy_of(shelf) for kind, shelf in source._shelves.items()}
     for shelf in store._shelves.values():
         shelf.objects, shelf.assumed, shelf.removed = dict(shelf.objects), dict(shelf.assumed), dict(shelf.removed)
         shelf.indexes = [store._indexed[indexed.index] for indexed in shelf.indexes]
@@ -565,7 +569,7 @@ def _forked_store(source: SharedStore, clock: Callable[[], float], twin: Replica
 
 
 def _forked_queue(source: Queue) -> Queue:
-    queue = _twin(source)
+    queue = copy_of(source)
     queue._heap, queue._due = list(source._heap), dict(source._due)
     queue._in_flight, queue._failures = set(source._in_flight), dict(source._failures)
     queue._not_before = dict(source._not_before)
@@ -575,69 +579,106 @@ def _forked_queue(source: Queue) -> Queue:
 
 
 def _forked_engine(source: Engine, twin: Replica) -> Engine:
-    engine, store, queue, clock = _twin(source), twin.store, twin.queue, twin.world.clock
-    engine._store, engine._queue, engine._observer, engine._clock = store, queue, Observer(twin.world, twin.name), clock
-    engine._answers = Answers(twin.asker, lambda item: queue.add(item, clock().mono), lambda: clock().mono)
-    engine._answers._held = {
-        item: {id_: copy.copy(known) for id_, known in held.items()} for item, held in source._answers._held.items()
-    }
-    engine._answers._uids = dict(source._answers._uids)
+    engine, store, queue, clock = copy_of(source), twin.store, twin.queue, twin.world.clock
+    engine._store, engine._queue, engine._clock = store, queue, clock
+    engine._observer = copy_of(source._observer)
+    engine._observer._world = twin.world  # type: ignore[attr-defined]
+    engine._answers = _forked_answers(source._answers, twin)
     engine._silences = _forked_silences(source._silences, twin)
-    engine._views = {name: _twin(view) for name, view in source._views.items()}
+    engine._views = {name: copy_of(view) for name, view in source._views.items()}
     for view in engine._views.values():
         view._store, view._answers = store, engine._answers
     engine._writing = {}
     engine._refused = {item: dict(known) for item, known in source._refused.items()}
     engine._unsure = {item: list(known) for item, known in source._unsure.items()}
     engine._doubted = {item: list(known) for item, known in source._doubted.items()}
+    store.subscribe(twin._told)
     store.subscribe(engine._wake)
     return engine
 
 
+def _forked_answers(source: Answers, twin: Replica) -> Answers:
+    answers, queue, clock = copy_of(source), twin.queue, twin.world.clock
+    answers._asker, answers._clock = twin.asker, twin.world.mono
+    answers._woken = lambda item: queue.add(item, clock().mono)
+    answers._held = {
+        item: {id_: copy.copy(known) for id_, known in held.items()} for item, held in source._held.items()
+    }
+    answers._uids = dict(source._uids)
+    return answers
+
+
 def _forked_silences(source: Silences, twin: Replica) -> Silences:
-    silences = Silences(twin._will_be_silent_since)
+    silences = copy_of(source)
+    silences._since = twin._will_be_silent_since
     silences._wanted = {item: dict(wanted) for item, wanted in source._wanted.items()}
     silences._heap = list(source._heap)
     silences._order = itertools.count(max((order for _, order, *_ in source._heap), default=0) + 1)
     return silences
 
 
+# Marks: what tells states of the operator's memory apart. ``tests/simulation/test_forks.py`` knows what is left out.
+
+
 def _queue_mark(queue: Queue, now: float) -> tuple[Any, ...]:
-    waiting = sorted((due, order, item) for due, order, item in queue._heap if queue._due.get(item) == due)
+    """When the queue will give what, in which order; and what it holds and will never give, for a bug."""
+    waiting = sorted(
+        (due, order, item)
+        for due, order, item in queue._heap
+        if queue._due.get(item) == due and item not in queue._in_flight
+    )
     ordered = tuple(dict.fromkeys((item, math.ceil((due - now) / TICK - 1e-6)) for due, _, item in waiting))
     later = tuple(sorted((item, math.ceil((due - now) / TICK - 1e-6)) for item, due in queue._not_before.items()))
-    return ordered, tuple(sorted(queue._failures.items())), later
+    lost = frozenset(queue._due.keys() - {item for _, _, item in waiting})
+    return ordered, tuple(sorted(queue._failures.items())), later, frozenset(queue._in_flight), lost
 
 
 def _remembered(engine: Engine) -> tuple[Any, ...]:
     refused = tuple(
-        (item, tuple((print_, known.generation, math.ceil(known.until / TICK)) for print_, known in of.items()))
+        (item, tuple((print_, known.generation, str(known.error)) for print_, known in of.items()))
         for item, of in engine._refused.items()
     )
-    unsure = tuple(
-        (item, tuple((kind, key, engine._store.entries(kind, key)) for kind, key in known))
-        for item, known in engine._unsure.items()
-    )
+    unsure = tuple((item, tuple(known)) for item, known in engine._unsure.items())
     doubted = tuple((item, tuple(request.path for request in known)) for item, known in engine._doubted.items())
-    return refused, unsure, doubted, *_awaited(engine)
+    return refused, unsure, doubted, engine._speaking, tuple(engine._writing), *_awaited(engine)
 
 
 def _awaited(engine: Engine) -> tuple[Any, ...]:
-    """What was asked and answered, for which silences is waited, and when what is dated has changed. When instances
-    have, matters only where guests are monitored."""
+    """What was asked, and for which silences is waited; and for which there is no timer, for a bug."""
+    answers, silences = engine._answers, engine._silences
+    asked = tuple(
+        (item, tuple((str(known.ask), known.running) for known in held.values()))
+        for item, held in answers._held.items()
+    )
+    waited = tuple((item, tuple(wanted.items())) for item, wanted in silences._wanted.items())
+    timed = {(item, watched, seconds) for _, _, item, watched, seconds in silences._heap}
+    lost = tuple(
+        (item, watched)
+        for item, wanted in silences._wanted.items()
+        for watched, seconds in wanted.items()
+        if (item, watched, seconds) not in timed
+    )
+    return asked, tuple(answers._uids.items()), waited, lost
+
+
+def _ages(engine: Engine) -> tuple[Any, ...]:
+    """Until when refusals stand, when was asked and answered, and when what is dated has changed, or went. When
+    instances have, matters only where guests are monitored."""
     policies = engine._store.shelf(HAPolicy).objects.values()
     monitored = any(isinstance(own, Own) and b'"enabled":true' in own.raw for own in policies)
+    stands = tuple(math.ceil(known.until / TICK) for of in engine._refused.values() for known in of.values())
     asked = tuple(
-        (item, tuple((id_, known.running, _tick(known.asked), _told(known.answer)) for id_, known in held.items()))
-        for item, held in engine._answers._held.items()
+        (_tick(known.asked), _told(known.answer)) for held in engine._answers._held.values() for known in held.values()
     )
-    waited = tuple((item, tuple(wanted.items())) for item, wanted in engine._silences._wanted.items())
-    changed = tuple(
-        (kind, tuple((key, _tick(at)) for key, at in times.items()))
-        for kind, times in engine._store._changed.items()
-        if monitored or kind is not VirtualMachineInstance
+    changed, gone = (
+        tuple(
+            (kind, tuple((key, _tick(at)) for key, at in times.items()))
+            for kind, times in dated.items()
+            if monitored or kind is not VirtualMachineInstance
+        )
+        for dated in (engine._store._changed, engine._store._gone)
     )
-    return asked, waited, changed
+    return stands, asked, changed, gone
 
 
 def _tick(at: float) -> int:

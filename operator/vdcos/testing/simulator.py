@@ -27,6 +27,7 @@ from vdcos.runtime.shell import LEAST_SECONDS
 from vdcos.services.catalogue import indexes, kinds, services
 from vdcos.testing.apiserver import NAMESPACE, ApiServer, Change, Held
 from vdcos.testing.cluster import CONFIG_MAP, POD, SECRET, Cluster, Happens
+from vdcos.testing.forks import twin as copy_of
 from vdcos.testing.memo import Memo, remembering
 from vdcos.testing.outside import Reaches, Replied, reach
 from vdcos.testing.replica import (
@@ -78,7 +79,7 @@ class Faults:
     """Whether it changes what is there, so that it need not end as it would without it."""
 
     def fork(self) -> "Faults":
-        return self
+        return copy_of(self)
 
     def latency(self, world: "World", request: Request) -> float:
         """Seconds by which a request is late."""
@@ -117,7 +118,7 @@ class Chance:
     """How long things take, and who comes first: here, always the same."""
 
     def fork(self) -> "Chance":
-        return self
+        return copy_of(self)
 
     def latency(self) -> float:
         """Seconds that a request, or its answer, is on its way."""
@@ -143,7 +144,8 @@ class Dice(Chance):
         self._random = random.Random(seed)  # noqa: S311  not for secrets
 
     def fork(self) -> "Dice":
-        twin = Dice(0)
+        twin = copy_of(self)
+        twin._random = random.Random()  # noqa: S311  not for secrets
         twin._random.setstate(self._random.getstate())
         return twin
 
@@ -185,7 +187,8 @@ class World:
         """Writes that were carried out, also those that changed nothing."""
         self.tried: list[Request] = []
         """Writes that the operator asked for, whatever became of them."""
-        self.looks = 0
+        self.story, self.length = 0, 0
+        """A hash of what the operator has gone through, and how many events that were."""
         self.laws = laws
         self._agenda: list[tuple[float, int, What]] = []
         self._numbers = 0
@@ -207,21 +210,13 @@ class World:
 
     def fork(self) -> "World":
         """Another world in the same state; what happens in one does not happen in the other."""
-        twin = World.__new__(World)
-        twin.now, twin.api = self.now, self.api.fork()
-        twin.chance, twin.faults = self.chance.fork(), self.faults.fork()
+        twin = copy_of(self)
+        twin.api, twin.chance, twin.faults = self.api.fork(), self.chance.fork(), self.faults.fork()
         twin.trace = None if self.trace is None else list(self.trace)
         twin.cluster = self.cluster.fork(twin.api, twin.later)
-        twin.absent, twin.skew, twin.script, twin.done = self.absent, self.skew, self.script, self.done
-        twin.hurry = self.hurry
-        twin.carried_out, twin.tried, twin.looks = self.carried_out, list(self.tried), self.looks
-        twin.laws = self.laws
-        twin._agenda, twin._numbers = list(self._agenda), self._numbers
-        twin.served, twin.deleted, twin.begun = self.served, set(self.deleted), set(self.begun)
-        twin.resources, twin.indexes = self.resources, self.indexes
-        twin.replicas, twin.flying = {}, dict(self.flying)
-        for name, replica in self.replicas.items():
-            twin.replicas[name] = replica.fork(twin)
+        twin.tried, twin._agenda, twin.flying = list(self.tried), list(self._agenda), dict(self.flying)
+        twin.deleted, twin.begun = set(self.deleted), set(self.begun)
+        twin.replicas = {name: replica.fork(twin) for name, replica in self.replicas.items()}
         return twin
 
     def close(self) -> None:
@@ -396,6 +391,7 @@ class World:
         return replica
 
     def restart(self, replica: Replica) -> None:
+        self.told("starts")
         self.note(f"{replica.name} starts again")
         self.start(replica.name, replica.life + 1, replica.elector is not None)
 
@@ -429,14 +425,30 @@ class World:
             case _:
                 return self.api.replace(LEASE_RESOURCE, key, msgspec.json.decode(call.body or b"")).raw
 
+    def told(self, *event: Any) -> None:
+        """The operator goes through something: what it looks at, asks, is answered, and what is news to it."""
+        tick = math.floor(self.now / TICK + 1e-6)
+        self.story, self.length = (self.story * _BASE + hash((tick, event))) % _PRIME, self.length + 1
+
     def look(self, replica: Replica, item: Item, overdue: float) -> None:
-        self.looks += 1
+        self.told("looks", item)
         if self.laws is not None:
             self.laws.looked(replica, item, overdue)
         self.note(f"{replica.name} looks at {item.service} {item.key}")
 
     def serve(self, replica: Replica, request: Request) -> bytes:
         """A request of the operator reaches the API server. Raises ApiError, and Crash for a process that ends."""
+        self.told("asks", request.method, request.path)
+        try:
+            return self._serve(replica, request)
+        except ApiError as error:
+            self.told("is answered", error.status, error.reason, error.retry_after)
+            raise
+        except Crash:
+            self.told("ends")
+            raise
+
+    def _serve(self, replica: Replica, request: Request) -> bytes:
         if replica.cut_until > self.now:
             raise NO_ANSWER
         if not request.writes:
@@ -477,8 +489,9 @@ class World:
             if (mark := replica.mark()) is None:
                 return None
             replicas.append(mark)
-        agenda = tuple((round((at - self.now) / TICK), what) for at, _, what in sorted(self._agenda, key=_order))
-        return round(self.now / TICK), self.done, self.api.mark, self.cluster.mark(), agenda, tuple(replicas)
+        agenda = tuple((round((at - self.now) / TICK), _said(what)) for at, _, what in sorted(self._agenda, key=_order))
+        by_hand = frozenset(self.deleted), frozenset(self.begun), self.skew
+        return round(self.now / TICK), self.done, self.api.mark, self.cluster.mark(), agenda, tuple(replicas), by_hand
 
     def note(self, what: object, resource: Resource | None = None) -> None:
         if self.trace is not None:
@@ -492,6 +505,25 @@ class World:
 def _remembering() -> tuple[Memo, ...]:
     """The operator's services, for all worlds of this process."""
     return tuple(map(remembering, services({})))
+
+
+_PRIME, _BASE = (1 << 61) - 1, 1_000_003
+
+
+def continued(story: int, more: int, length: int) -> int:
+    """The hash of a story that goes on with another, of so many events."""
+    return (story * pow(_BASE, length, _PRIME) + more) % _PRIME
+
+
+def rest(story: int, beginning: int, length: int) -> int:
+    """The hash of what a story has after its beginning, of so many events."""
+    return (story - beginning * pow(_BASE, length, _PRIME)) % _PRIME
+
+
+@lru_cache(maxsize=65_536)
+def _said(what: What) -> int:
+    """A hash that tells kinds of events apart, too: dataclasses of the same values have the same hash otherwise."""
+    return hash(repr(what))
 
 
 def _order(entry: tuple[float, int, What]) -> tuple[float, int]:
