@@ -78,10 +78,9 @@ def cases(crd: Mapping[str, Any], bases: Sequence[Tree]) -> list[Case]:
     seen: set[str] = set()
     for place in everywhere:
         known = specimens[place.field]
-        changes: list[tuple[Path, Change]] = [
-            ((*place.path, name), ("union", f"beside {', '.join(map(str, place.value))}", value))
-            for name, value in _siblings(place, specimens)
-        ]
+        siblings = [((*place.path, name), value) for name, value in _siblings(place, specimens)]
+        beside = ", ".join(map(str, place.value)) if siblings else ""
+        changes: list[tuple[Path, Change]] = [(path, ("union", f"beside {beside}", value)) for path, value in siblings]
         if place.field not in seen:
             changes += [(place.path, change) for change in _changes(place)]
             changes += [((*place.path, name), change) for name, change in _strangers(place)]
@@ -92,6 +91,8 @@ def cases(crd: Mapping[str, Any], bases: Sequence[Tree]) -> list[Case]:
         if place.path != ("metadata", "name"):
             for change in _transitions(place, known, first=place.field not in seen):
                 _add(found, kind, place, place.path, change, create=False)
+            for path, value in siblings:
+                _add(found, kind, place, path, ("transition", "added", value), create=False)
         seen.add(place.field)
     return list(found.values())
 

@@ -132,6 +132,13 @@ LEGAL: tuple[Legal, ...] = (
         what="in another order|in upper case",
     ),
     Legal(
+        _groups("transition"),
+        "nothing changes: what is added is the default",
+        ("spec.disks[].source",),
+        what="added",
+        holds=lambda case: case.value == {"blank": {}},
+    ),
+    Legal(
         _SYNTAX, "a time is in upper case already, and may be left out", ("spec.renewed",), what="upper case|no text"
     ),
     Legal(
