@@ -74,6 +74,12 @@ TARGETS: Mapping[str, Target] = {
     "storm_events_per_s": Target(5000, at_least=True),
     "loop_lag_p99_ms": Target(50),
     "growth_exponent": Target(1.1),
+    "ha_detect_s": Target(20),
+    "ha_detect_tuned_s": Target(8),
+    "ha_fence_s": Target(3),
+    "ha_release_100_s": Target(1.5),
+    "ha_last_vmi_ratio": Target(1.1),
+    "ha_total_minus_boot_s": Target(30),
 }
 
 

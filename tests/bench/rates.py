@@ -26,10 +26,12 @@ class Sizes:
     nodes: int
     storm_objects: int
     storm_changes: int
+    on_a_host: Sequence[int]
+    """VMs on a host that loses power."""
 
 
-FULL = Sizes(1500, 500, 2, (500, 1000, 2000, 5000, 10000), 1000, 4000, 10)
-QUICK = Sizes(200, 100, 1, (100, 200, 400), 50, 200, 10)
+FULL = Sizes(1500, 500, 2, (500, 1000, 2000, 5000, 10000), 1000, 4000, 10, (1, 20, 100))
+QUICK = Sizes(200, 100, 1, (100, 200, 400), 50, 200, 10, (1, 5, 20))
 
 
 async def plain(directory: Path, sizes: Sizes) -> Json:
