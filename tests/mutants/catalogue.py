@@ -433,6 +433,13 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("Who does not start on its new host is left there", RESTART,
            "    replaces = stuck.metadata.uid if stuck is not None else \"\"\n", "    replaces = \"\"\n",
            (Run("a VM does not start on its new host"),)),
+    # Hosts that are kept for failover
+    Mutant("VMs of a host that failed may not use hosts that are kept for them", FAILURE,
+           "            \"failover\": seen.failover,\n", "",
+           (Run("only a host that is kept for failover is left"),)),
+    Mutant("Every VM may use hosts that are kept for failover", f"{VM}/kubevirt_vm.py",
+           "    if parts.failover:\n", "    if True:\n",
+           (Run("only a host that is kept for failover is left"),)),
     # Guests
     Mutant("A guest is reset as soon as it is silent", MONITORING,
            "    if silent < wanted.failure_interval_seconds:\n", "    if False:\n",

@@ -56,6 +56,7 @@ BUDGETS: Mapping[str, int] = {
     "somebody uncordons the host, and cordons it again": 54,
     "somebody taints the host meanwhile": 33,
     "the operator restarts meanwhile": 44,
+    "only a host that is kept for failover is left": 59,
     "no other host fits a VM": 48,
     "a VM does not start on its new host": 40,
     "a guest does not answer after its restart": 37,

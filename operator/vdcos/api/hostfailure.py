@@ -188,6 +188,8 @@ class HostFailureStatus(Status):
     """Nothing of the host keeps its VMs from restarting any more."""
     back_since: Timestamp | None = None
     """Since when the host is back and well, after a boot."""
+    failover: bool = False
+    """Its VMs may restart on hosts that are kept for failover: there are some."""
     vms: FailedVms | None = None
     """What became of its VMs."""
     machines: Annotated[tuple[FailedVm, ...], Field(max_length=1024), ListMap("namespace", "name")] = ()

@@ -20,6 +20,12 @@ class _Machine(msgspec.Struct, frozen=True):
     name: str = ""
     uid: str = ""
     state: str = ""
+    tried_at: str | None = msgspec.field(name="triedAt", default=None)
+
+    @property
+    def restarts(self) -> bool:
+        """It waits for its turn, starts, or was given up and may start yet."""
+        return self.state in ("Held", "Released") or (self.state == "Down" and self.tried_at is not None)
 
 
 class _Condition(msgspec.Struct, frozen=True):
@@ -31,6 +37,7 @@ class _Status(msgspec.Struct, frozen=True):
     phase: str = ""
     conditions: tuple[_Condition, ...] = ()
     machines: tuple[_Machine, ...] = ()
+    failover: bool = False
 
 
 class Slim(msgspec.Struct, frozen=True):
@@ -100,6 +107,13 @@ def _held(own: Own) -> Iterable[str]:
     return held - {""} if failure.open else ()
 
 
+def on_failover_hosts(failure: Slim) -> frozenset[str]:
+    """The uids of VirtualMachines that may start on hosts that are kept for failover."""
+    if not (failure.open and failure.status.failover):
+        return frozenset()
+    return frozenset(each.uid for each in failure.status.machines if each.restarts) - {""}
+
+
 OF_HOST: Index[Any] = Index(api.HostFailure, _of_host)
 """All failures by host."""
 OPEN_ON: Index[Any] = Index(api.HostFailure, _open_on)
@@ -112,3 +126,5 @@ SUSPECTING: Index[Any] = Index(api.HAPolicy, lambda own: {each.host for each in 
 """Policies by the hosts that are silent: the next sign of life is news for them."""
 HELD: Index[Any] = Index(api.HostFailure, _held)
 """Those that hold VMs off until it is their turn, by the uid of the VirtualMachine."""
+FAILOVER: Index[Any] = Index(api.HostFailure, lambda own: on_failover_hosts(slim(own.raw)))
+"""Those whose VMs may start on hosts that are kept for failover, by the uid of the VirtualMachine."""

@@ -7,7 +7,7 @@ the pure hypervisor model. Nothing in here keeps state of its own but the hosts 
 
 import contextlib
 import math
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -587,6 +587,7 @@ class Cluster:
             "containers": [{"name": "compute", "image": "launcher:1"}],
             "readinessGates": [{"conditionType": UNPAUSED}],
             "nodeSelector": vmi.tree["spec"].get("nodeSelector", {}),
+            "tolerations": vmi.tree["spec"].get("tolerations", []),
             "volumes": volumes,
         }
         status = {"phase": "Pending", "conditions": []}
@@ -662,7 +663,7 @@ class Cluster:
             node.key.name
             for node in sorted(self.api.all(NODE), key=lambda held: held.key)
             if _condition(node, "Ready").get("status") == "True"
-            and admits(node)
+            and admits(node, pod.tree["spec"].get("tolerations", ()))
             and pod.tree["spec"]["nodeSelector"].items() <= node.meta.get("labels", {}).items()
         ]
         if not fitting:
@@ -879,11 +880,12 @@ def _nodes(vmi: Held) -> set[str]:
     return {status.get("nodeName", ""), state.get("sourceNode", ""), state.get("targetNode", "")}
 
 
-def admits(node: Held) -> bool:
-    """Whether the scheduler may put a pod there that tolerates nothing."""
-    spec = node.tree.get("spec", {})
+def admits(node: Held, tolerations: Iterable[Mapping[str, Any]] = ()) -> bool:
+    """Whether the scheduler may put a pod there that tolerates so much: keys and effects of taints."""
+    spec, tolerated = node.tree.get("spec", {}), {(each.get("key"), each.get("effect")) for each in tolerations}
     return not spec.get("unschedulable") and not any(
-        taint["effect"] in ("NoSchedule", "NoExecute") for taint in spec.get("taints", ())
+        taint["effect"] in ("NoSchedule", "NoExecute") and (taint["key"], taint["effect"]) not in tolerated
+        for taint in spec.get("taints", ())
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
-from vdcos.core import kinds
+from vdcos.core import hosts, kinds
 from vdcos.core.foreign.kubernetes import NODE_LEASES
 from vdcos.core.objects import Key
 from vdcos.testing import builders
@@ -89,6 +89,8 @@ class HostScenario(Scenario):
     timed: bool = False
     outcomes: Sequence[str] = ("Recovered",)
     """How its failures end."""
+    cordoned: Sequence[str] = ()
+    """Hosts that somebody keeps cordoned."""
     runs: Mapping[str, int] = field(default_factory=dict)
     """How often a VM starts at most, by ``namespace/name``, whatever else goes wrong."""
     marks: Mapping[str, Tree] = field(default_factory=dict)
@@ -137,7 +139,8 @@ def _installation(scenario: HostScenario, replicas: int) -> World:
     """All VMs run on one host, because the others were cordoned for that long."""
     world = Scenario.world(scenario, replicas, lively=True)
     others = [name for name in world.cluster.hosts if name != VICTIM]
-    world.script = (_cordon(True, *others), Together(tuple(map(Create, scenario.vms))), _cordon(None, *others))
+    freed = (name for name in others if name not in scenario.cordoned)
+    world.script = (_cordon(True, *others), Together(tuple(map(Create, scenario.vms))), _cordon(None, *freed))
     while world.step():
         pass
     return world
@@ -309,6 +312,19 @@ class Says:
             raise Violation("a person is told", f"{self.condition} of {self.where} says {said}, not {self.reason}")
 
 
+@dataclass(frozen=True)
+class RunsOn:
+    """A VM runs on a host, where nothing else has gone wrong. Raises Violation."""
+
+    where: str
+    host: str
+
+    def __call__(self, world: World) -> None:
+        processes = world.cluster.hosts[self.host].processes.values()
+        if type(world.faults) is Faults and not any(each.active and each.key == self.where for each in processes):
+            raise Violation("convergence", f"{self.where} does not run on {self.host}")
+
+
 RELEASED = ("Restarting", "Recovering")
 OPEN = ("Held", "Fencing")
 UNPLUGGED, APPROVED = When(OPEN, Unplug(), patience=60.0), When(OPEN, Approve(), patience=60.0)
@@ -374,6 +390,7 @@ ONE, FINE = (vm("web"),), {"shop/web": "Ready"}
 TWO, BOTH = (vm("db", "High"), vm("web", "Low")), {"shop/db": "Ready", "shop/web": "Ready"}
 BY_HAND = "confirm it: spec.confirmedDown with incarnation"
 ADMINS = {"unschedulable": True}
+KEPT = {"key": hosts.FAILOVER_ONLY, "effect": "NoSchedule"}
 THEIRS = {"taints": [{"key": "example.com/dusty", "effect": "NoSchedule"}]}
 
 
@@ -495,6 +512,13 @@ def failures() -> tuple[HostScenario, ...]:
         HostScenario("the operator restarts meanwhile",
                      (at_once(dies(), Later(12.0, Restart()), Later(30.0, Restart()), Later(45.0, Restart())), back()),
                      BOTH, base, vms=TWO, timed=True),
+        HostScenario("only a host that is kept for failover is left",
+                     (dies(), at_once(RunsOn("shop/web", "host-3"), Says("shop/web", "RestartRequired", "UpToDate")),
+                      back(), at_once(_off("shop/web"), _cordon(True, VICTIM)),
+                      Declare("shop/web", {"powerState": "PoweredOn"}),
+                      Says("shop/web", "PlacementReady", "NoHostFits"), _cordon(None, VICTIM)), BOTH,
+                     (GOLD, policy(), *HOSTS[:2], host("host-3", failoverOnly=True)), vms=TWO, timed=True,
+                     cordoned=("host-2",), marks={"host-2": ADMINS, "host-3": {"taints": [KEPT]}}),
         HostScenario("no other host fits a VM",
                      (at_once(dies(), Later(80.0, Told("shop/web (NoHostFits)"))), back()), BOTH,
                      (GOLD, policy(restart={"retries": {"limit": 2, "firstSeconds": 5}}), *HOSTS), timed=True,

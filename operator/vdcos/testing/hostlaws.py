@@ -68,6 +68,7 @@ class HostLaws(Laws):
             if len(holders) - len(liars) > 1 or (len(holders) > 1 and not liars and not _by_hand(world, holders)):
                 raise Violation("never two", f"disk {disk} is written to by {holders}")
         _nobody_starts_who_is_held(world)
+        _hosts_are_kept_for_failover(world)
 
     def asked(self, world: World, replica: Replica, item: Item, ask: Ask) -> None:
         if ask.effect:
@@ -422,6 +423,29 @@ def _nobody_starts_who_is_held(world: World) -> None:
         ours = owned is not None and owned.meta["uid"] == held["uid"]
         if ours and not _began_before(world, held, last) and not _could_not_be_held(world, failure):
             raise Violation("order of restart", f"{last.namespace}/{last.name} starts, and {failure.key} holds it")
+
+
+def _hosts_are_kept_for_failover(world: World) -> None:
+    """By the last entry of the ledger: what begins to run on a host that is kept for failover restarts after a failure,
+    or had been placed there before."""
+    last = world.cluster.entries[-1] if world.cluster.entries else None
+    if last is None or last.what is not Happening.STARTED or last.at != world.now:
+        return
+    node = world.api.get(NODE, Key("", last.host))
+    kept = node is not None and any(
+        t["key"] == hosts.FAILOVER_ONLY for t in node.tree.get("spec", {}).get("taints", ())
+    )
+    name = (last.namespace, last.name)
+    if kept and not any(
+        name in _machines(each) for each in world.api.all(kinds.HOST_FAILURE) if _is_recent(world, each)
+    ):
+        raise Violation("kept for failover", f"{last.namespace}/{last.name} starts on {last.host}")
+
+
+def _is_recent(world: World, failure: Held) -> bool:
+    """Whether a failure is open, or has not been over for long: what was placed until then still starts."""
+    status = failure.tree.get("status", {})
+    return status.get("phase") != "Completed" or world.now - _age_of(status["timeline"][-1]["at"]) < CLOCKS
 
 
 def _could_not_be_held(world: World, failure: Held) -> bool:

@@ -69,12 +69,16 @@ def count(
     return tuple(machines)
 
 
-def are_held(machines: Iterable[FailedVm], seen: Seen) -> bool:
-    """Whether KubeVirt has been told of each VM that is held, so that none starts before its turn."""
+def are_prepared(machines: Iterable[FailedVm], failover: bool, seen: Seen) -> bool:
+    """Whether KubeVirt has been told of each VM that is held, so that none starts before its turn, and, where there are
+    hosts that are kept for ``failover``, that it may start there."""
     return all(
-        vm.child is None or vm.vm is None or vm.vm.metadata.uid != machine.uid or vm.strategy == "Halted"
+        vm.child is None
+        or vm.vm is None
+        or vm.vm.metadata.uid != machine.uid
+        or ((machine.state != "Held" or vm.strategy == "Halted") and (not failover or vm.failover))
         for machine in machines
-        if machine.state == "Held"
+        if machine.state in ("Held", "Released")
         for vm in (seen.vms[Key(machine.namespace, machine.name)],)
     )
 

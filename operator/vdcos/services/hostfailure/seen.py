@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from vdcos import api
-from vdcos.core import failures, hosts
+from vdcos.core import failures, hosts, marks
 from vdcos.core.foreign import kubevirt
 from vdcos.core.foreign.kubernetes import NODE_LEASES, Heartbeat, LauncherPod, Lease, Node
 from vdcos.core.foreign.kubevirt import Migration, VirtualMachineInstance
@@ -19,8 +19,21 @@ from vdcos.core.snapshot import Snapshot
 from vdcos.providers.fencing.fence import MEDIK8S, Confirmation, Signs
 
 
+class _Toleration(msgspec.Struct, frozen=True):
+    key: str = ""
+
+
+class _TemplateSpec(msgspec.Struct, frozen=True):
+    tolerations: tuple[_Toleration, ...] = ()
+
+
+class _Template(msgspec.Struct, frozen=True):
+    spec: _TemplateSpec = _TemplateSpec()
+
+
 class _Strategy(msgspec.Struct, frozen=True, rename="camel"):
     run_strategy: str = ""
+    template: _Template = _Template()
 
 
 _strategy = msgspec.json.Decoder(_Strategy).decode
@@ -37,6 +50,8 @@ class SeenVm:
     child: kubevirt.VirtualMachine | None
     strategy: str
     """The child's runStrategy."""
+    failover: bool
+    """The child may start on hosts that are kept for failover."""
     instance: VirtualMachineInstance | None
     """The instance that there is now."""
 
@@ -45,6 +60,8 @@ class SeenVm:
 class Seen:
     node: Node | Unreadable | None
     host: api.Host | None
+    failover: bool
+    """There are hosts that are kept for failover."""
     policy: api.HAPolicy | None
     unfenced: int
     """Other hosts under the same policy that have failed, and are not proved to be down yet."""
@@ -96,6 +113,7 @@ def look(key: Key, world: Snapshot) -> Seen:
     return Seen(
         node=node,
         host=host if isinstance(host, api.Host) else None,
+        failover=any(marks.has(node, marks.FAILOVER_ONLY) for node in world.all(Node)),
         policy=policy if isinstance(policy, api.HAPolicy) else None,
         unfenced=_unfenced(failure, world) if failure else 0,
         failed=_failed(name, world),
@@ -172,11 +190,13 @@ def _vm(key: Key, world: Snapshot) -> SeenVm:
     child = world.get(kubevirt.VirtualMachine, key)
     instance = world.get(VirtualMachineInstance, key)
     there = child if isinstance(child, kubevirt.VirtualMachine) else None
+    said = _strategy(there.spec) if there is not None else _Strategy()
     return SeenVm(
         vm=vm if isinstance(vm, api.VirtualMachine) else None,
         malformed=isinstance(vm, Unreadable),
         child=there,
-        strategy=_strategy(there.spec).run_strategy if there is not None else "",
+        strategy=said.run_strategy,
+        failover=any(each.key == hosts.FAILOVER_ONLY for each in said.template.spec.tolerations),
         instance=instance if isinstance(instance, VirtualMachineInstance) else None,
     )
 

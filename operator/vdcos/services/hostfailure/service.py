@@ -259,13 +259,17 @@ def _releasing(case: Case) -> Step | None:
         there = [instance for instance in seen.instances if not case.came_later(instance)]
         machines = restart.count(case.policy, case.cr.spec.host, there, seen, now)
         counted = restart.summary(machines)
-        fields: dict[str, Any] = {"machines": [machine.manifest() for machine in machines], "vms": counted}
+        fields: dict[str, Any] = {
+            "machines": [machine.manifest() for machine in machines],
+            "vms": counted,
+            "failover": seen.failover,
+        }
         said = (_proof(case), _restarted(counted), waiting)
         event = f"{counts.some(len(machines), 'VM')} ran on the host"
         return Step("Releasing", said, status=fields, after=0.0, event=event)
     said = (_proof(case), _restarted(restart.summary(status.machines)), waiting)
     age = counts.age(status.receipt.at, now)
-    if not restart.are_held(status.machines, seen) and 0 <= age < restart.OBSERVED_SECONDS:
+    if not restart.are_prepared(status.machines, status.failover, seen) and 0 <= age < restart.OBSERVED_SECONDS:
         return Step("Releasing", said, after=restart.OBSERVED_SECONDS - age)
     actions = _release(case)
     if not actions:

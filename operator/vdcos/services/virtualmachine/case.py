@@ -275,6 +275,15 @@ class Case:
         return hold.failure if died else ""
 
     @cached_property
+    def on_failover_hosts(self) -> bool:
+        """Whether the VM may start on hosts that are kept for failover. Taken back while it runs, which changes nothing
+        for it; where KubeVirt would call that a reason to restart, when it has stopped."""
+        if self.seen.failover:
+            return True
+        rollout = self.seen.kubevirt.spec.configuration.vm_rollout_strategy if self.seen.kubevirt is not None else ""
+        return rollout == "Stage" and self.instance is not None and kubevirt_vm.on_failover_hosts(self.template)
+
+    @cached_property
     def wanted(self) -> Mapping[str, Any] | overrides.Conflict:
         """The manifest of the child; only meaningful while nothing is ``unresolved``."""
         return self._with_power_as_is if self.run_strategy == self._strategy else self._manifest(self.run_strategy)
@@ -286,6 +295,7 @@ class Case:
             cards=[card for card in self.cards.values() if isinstance(card, Card)],
             leaving=self._leaving(),
             cluster=self.seen.cluster,
+            failover=self.on_failover_hosts,
         )
         manifest = kubevirt_vm.build(self.cr, self.owner, parts)
         try:

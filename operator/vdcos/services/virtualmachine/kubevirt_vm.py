@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from vdcos import api
 from vdcos.api import virtualmachine as words
-from vdcos.core import disks, ownership
+from vdcos.core import disks, hosts, ownership
 from vdcos.core.kinds import VIRTUAL_MACHINE
 from vdcos.core.objects import Key, Meta
 
@@ -67,6 +67,8 @@ class Parts:
     cards: Sequence[Card]
     leaving: Sequence[Leaving] = ()
     cluster: str = ""
+    failover: bool = False
+    """It may start on hosts that are kept for failover."""
 
 
 def build(cr: api.VirtualMachine, owner: Meta, parts: Parts) -> Tree:
@@ -136,6 +138,8 @@ def _template(cr: api.VirtualMachine, parts: Parts) -> Tree:
         template |= _identity_in_guest(spec.guest)
     if spec.placement:
         template |= _placement(cr.metadata.name, spec.placement)
+    if parts.failover:
+        template["tolerations"] = [*template.get("tolerations", ()), _FAILOVER]
     return template
 
 
@@ -274,6 +278,14 @@ def _identity_in_guest(guest: words.Guest) -> Tree:
             for name in guest.ssh_key_secret_names
         ]
     return fields
+
+
+_FAILOVER: Tree = {"key": hosts.FAILOVER_ONLY, "operator": "Exists", "effect": "NoSchedule"}
+
+
+def on_failover_hosts(template: Mapping[str, Any]) -> bool:
+    """Whether a template lets its VM start on hosts that are kept for failover."""
+    return _FAILOVER in template.get("tolerations", ())
 
 
 def _placement(vm: str, placement: words.Placement) -> Tree:

@@ -96,6 +96,8 @@ class Seen:
     failed_mounts: tuple[FailedMount, ...]
     """What kubelets say about the volumes of the instance's pods."""
     hold: Hold | None = None
+    failover: bool = False
+    """It restarts after a failure, and may do so on hosts that are kept for failover."""
     guest: SeenGuest = SeenGuest()
     order: SeenOrder = NO_ORDER
 
@@ -141,6 +143,7 @@ def observe(key: Key, world: Snapshot) -> Seen:
         instancetype=_named(world, key, spec.instancetype) if spec else None,
         preference=_named(world, key, spec.preference) if spec else None,
         hold=_hold(cr, world) if isinstance(cr, api.VirtualMachine) else None,
+        failover=isinstance(cr, api.VirtualMachine) and bool(world.keys(failures.FAILOVER, cr.metadata.uid)),
         guest=guest,
         order=_order(cr, guest.policy, world) if isinstance(cr, api.VirtualMachine) else NO_ORDER,
         failed_mounts=tuple(event for pod in sorted(pods) for event in world.by(MOUNTS_OF, f"{key.namespace}/{pod}")),

@@ -75,7 +75,8 @@ def _held(own: Own, _: Snapshot) -> Iterable[Key]:
 
 def _holds(own: Own) -> Any:
     failure = failures.slim(own.raw)
-    return failure.open and frozenset(each for each in failure.status.machines if each.state == "Held")
+    held = frozenset(each for each in failure.status.machines if each.state == "Held")
+    return failure.open and (held, failures.on_failover_hosts(failure))
 
 
 def _on_host(own: Own, world: Snapshot) -> Iterable[Key]:
@@ -186,6 +187,7 @@ class VirtualMachineService:
         disks.CREATED,
         disks.GROWN,
         failures.HELD,
+        failures.FAILOVER,
     )
     writes: tuple[Write, ...] = (
         Write(kubevirt.VirtualMachine.resource, ("create", "patch")),

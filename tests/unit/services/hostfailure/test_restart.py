@@ -10,6 +10,7 @@ from vdcos import api
 from vdcos.api.hapolicy import HAPolicySpec
 from vdcos.api.hostfailure import FailedVm
 from vdcos.core import counts
+from vdcos.core.foreign import kubevirt
 from vdcos.core.foreign.kubernetes import LauncherPod
 from vdcos.core.foreign.kubevirt import VirtualMachineInstance
 from vdcos.core.objects import Key
@@ -48,7 +49,7 @@ HIGH, OFF = {"restartPriority": "High"}, {"restartPriority": "Disabled"}
 # Who is counted
 
 
-def test_the_first_in_turn_may_start_at_once_and_the_others_are_held() -> None:
+def test_the_first_in_turn_may_start_at_once_and_the_others_are_prepared() -> None:
     there = d.world(d.failure(), d.ran("web"), d.ran("db", HIGH), d.ran("old", OFF))
     assert counted(there) == {"db": (0, "Released", ""), "web": (1, "Held", ""), "old": (2, "Held", "Disabled")}
     [db, *_] = restart.count(DEFAULT, d.HOST, see(there).instances, see(there), there.now)
@@ -123,9 +124,18 @@ HELD: list[tuple[str, list[Tree], Tree, bool]] = [
 
 
 @pytest.mark.parametrize("reason, there, stored, want", HELD, ids=[row[0] for row in HELD])
-def test_whether_all_are_held(reason: str, there: list[Tree], stored: Tree, want: bool) -> None:
+def test_whether_all_are_prepared(reason: str, there: list[Tree], stored: Tree, want: bool) -> None:
     world = d.world(failed(stored), *there)
-    assert restart.are_held(machines(world), see(world)) is want
+    assert restart.are_prepared(machines(world), False, see(world)) is want
+
+
+@pytest.mark.parametrize("state, want", [("Held", False), ("Released", False), ("Up", True), ("Down", True)])
+def test_where_hosts_are_kept_for_failover_all_that_restart_must_be_let_there(state: str, want: bool) -> None:
+    there = d.world(failed(machine("web", state)), d.vm("web"), d.child("web", "Halted"))
+    assert restart.are_prepared(machines(there), True, see(there)) is want
+    template = {"spec": {"tolerations": [{"key": "vdcos.dev/failover-only", "operator": "Exists"}]}}
+    there.change(kubevirt.VirtualMachine, Key("shop", "web"), spec={"template": template})
+    assert restart.are_prepared(machines(there), True, see(there))
 
 
 # What becomes of each

@@ -699,6 +699,17 @@ def test_a_taint_that_somebody_set_by_hand_is_left_as_it_is() -> None:
 # Restart and recovery
 
 
+def test_a_failure_knows_whether_hosts_are_kept_for_it() -> None:
+    there = restarting(dead(d.ran("web")))
+    assert "failover" not in status(there)
+    kept = d.node("host-3", spec={"taints": [{"key": "vdcos.dev/failover-only", "effect": "NoSchedule"}]})
+    there = fenced(dead(d.ran("web"), kept))
+    look(there)
+    assert status(there)["failover"]
+    there.now = there.now._replace(wall=there.now.wall + 9.0)
+    assert look(there).actions == (), "nothing goes before KubeVirt knows where it may start"
+
+
 def test_who_was_tried_in_vain_is_given_up_with_what_to_do_and_the_failure_ends() -> None:
     there = restarting(dead(d.ran("web"), d.ran("db"), policy=d.policy(restart={"retries": {"limit": 0}})))
     settle(there)

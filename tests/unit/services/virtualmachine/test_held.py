@@ -167,3 +167,63 @@ def test_only_a_change_of_holds_is_news() -> None:
     assert seen() != seen(state="Released")
     assert seen() != seen(phase="Completed")
     assert seen(state="Up") == seen(state="Down")
+
+
+# Hosts that are kept for failover
+
+KEPT = {"key": "vdcos.dev/failover-only", "operator": "Exists", "effect": "NoSchedule"}
+
+
+def tolerations(there: World) -> list[Tree]:
+    return list(b.template(there).get("tolerations", ()))
+
+
+def failing_over(there: World, **machine: Any) -> None:
+    said = failure(there, **machine)
+    there.put({**said, "status": {**said["status"], "failover": True}})
+    b.settle(there)
+
+
+RESTARTS: list[tuple[str, Tree, bool]] = [
+    ("it waits for its turn", {"state": "Held"}, True),
+    ("it starts", {"state": "Released"}, True),
+    ("it was given up, and may start yet", {"state": "Down", "triedAt": "2026-01-01T00:00:00Z"}, True),
+    ("it does not restart", {"state": "Down"}, False),
+    ("it is up", {"state": "Up"}, False),
+    ("another is meant", {"state": "Released", "uid": "another"}, False),
+    ("the failure is over", {"state": "Released", "phase": "Completed"}, False),
+]
+
+
+@pytest.mark.parametrize("why, machine, want", RESTARTS, ids=[row[0] for row in RESTARTS])
+def test_who_may_start_on_hosts_that_are_kept_for_failover(why: str, machine: Tree, want: bool) -> None:
+    there = b.running()
+    failing_over(there, **machine)
+    assert tolerations(there) == ([KEPT] if want else [])
+
+
+def test_what_the_vm_tolerates_itself_stays() -> None:
+    own = {"key": "dusty", "operator": "Exists", "effect": "NoSchedule"}
+    there = b.running(b.vm(placement={"tolerations": [own]}))
+    failing_over(there, state="Released")
+    assert tolerations(there) == [own, KEPT]
+    failing_over(there, state="Up")
+    assert tolerations(there) == [own]
+
+
+def test_where_kubevirt_would_ask_for_a_restart_it_is_taken_back_when_the_vm_has_stopped() -> None:
+    stage = {**b.KUBEVIRT, "spec": {"configuration": {"vmRolloutStrategy": "Stage"}}}
+    there = b.running(kubevirt_cr=stage)
+    failing_over(there, state="Released")
+    failing_over(there, state="Up")
+    assert tolerations(there) == [KEPT]
+    there.remove(VirtualMachineInstance, b.KEY)
+    b.settle(there)
+    assert tolerations(there) == []
+
+
+def test_nobody_is_let_there_by_a_failure_without_such_hosts() -> None:
+    there = b.running()
+    there.put(failure(there, "Released"))
+    b.settle(there)
+    assert tolerations(there) == []
