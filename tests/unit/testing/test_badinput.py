@@ -146,7 +146,7 @@ def wrong(schema: Tree, value: Any, path: str, old: Any) -> Iterator[tuple[str, 
         }
         for name, item in {**defaults, **value}.items():
             below = schema.get("properties", {}).get(name) or schema.get("additionalProperties")
-            before = old.get(name) if isinstance(old, dict) else None
+            before = {**defaults, **old}.get(name) if isinstance(old, dict) else None
             if below is None and not schema.get("lenient"):
                 yield f"{path}.{name}", "unknown field"
             elif below is not None and (item is not None or name in schema.get("required", ())):
