@@ -26,8 +26,8 @@ class Snapshot(Protocol):
     def all(self, kind: type[T]) -> Sequence[Any]:
         """Every stored object of a kind (``Own`` headers for our own kinds). Costs one pass: prefer an index."""
 
-    def by(self, index: Index[T], value: str) -> Sequence[T]:
-        """The objects that an index holds under a value, in order of namespace and name."""
+    def by(self, index: Index[T], value: str, most: int | None = None) -> Sequence[T]:
+        """The objects that an index holds under a value, or the first ``most``, in order of namespace and name."""
 
     def keys(self, index: Index[T], value: str) -> Sequence[Key]:
         """The keys of the objects that an index holds under a value, in order."""

@@ -376,9 +376,9 @@ class View:
         shelf = self._shelf(kind)
         return [held for key in sorted({**shelf.objects, **shelf.assumed}) if (held := shelf.view(key)) is not None]
 
-    def by(self, index: Index[T], value: str) -> Sequence[T]:
+    def by(self, index: Index[T], value: str, most: int | None = None) -> Sequence[T]:
         shelf = self._shelf(index.kind)
-        return [shelf.view(key) for key in self.keys(index, value)]  # type: ignore[misc]
+        return [shelf.view(key) for key in self.keys(index, value)[:most]]  # type: ignore[misc]
 
     def keys(self, index: Index[T], value: str) -> Sequence[Key]:
         return sorted(self._index(index).keys.get(value, ()))

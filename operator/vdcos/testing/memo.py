@@ -81,8 +81,8 @@ class _Recorder:
     def all(self, kind: type[T]) -> Sequence[Any]:
         return self._noted("all", kind)  # type: ignore[no-any-return]
 
-    def by(self, index: Index[T], value: str) -> Sequence[T]:
-        return self._noted("by", index, value)  # type: ignore[no-any-return]
+    def by(self, index: Index[T], value: str, most: int | None = None) -> Sequence[T]:
+        return self._noted("by", index, value, most)  # type: ignore[no-any-return]
 
     def keys(self, index: Index[T], value: str) -> Sequence[Key]:
         return self._noted("keys", index, value)  # type: ignore[no-any-return]

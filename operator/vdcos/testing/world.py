@@ -255,8 +255,8 @@ class View:
         self._declared(kind)
         return [self._world.held(kind, key) for key in self._world.keys(kind)]
 
-    def by(self, index: Index[T], value: str) -> Sequence[T]:
-        return [self._world.held(index.kind, key) for key in self.keys(index, value)]  # type: ignore[misc]
+    def by(self, index: Index[T], value: str, most: int | None = None) -> Sequence[T]:
+        return [self._world.held(index.kind, key) for key in self.keys(index, value)[:most]]  # type: ignore[misc]
 
     def keys(self, index: Index[T], value: str) -> Sequence[Key]:
         if index not in self._indexes:

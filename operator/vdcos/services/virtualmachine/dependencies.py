@@ -1,7 +1,9 @@
 """RestartOrder: circles of dependencies, and VMs that others wait for although they restart later by their priority."""
 
+from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -15,6 +17,10 @@ from vdcos.core.objects import Index, Key, Own
 from vdcos.core.snapshot import Snapshot
 
 ORDER = "RestartOrder"
+
+MOST = 100
+"""VMs of a namespace that are looked at for one of them, where they are found by labels or form circles: somebody whose
+thousands of VMs all depend on each other keeps nobody else waiting. What is named is found among any number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +118,13 @@ def _vm(cr: api.VirtualMachine) -> Vm:
 
 
 def _parsed(own: Own) -> Vm | None:
+    return _read(own.raw)
+
+
+@lru_cache(maxsize=4 * MOST)
+def _read(raw: bytes) -> Vm | None:
     try:
-        return _vm(api.parse(api.VirtualMachine, own.raw))
+        return _vm(api.parse(api.VirtualMachine, raw))
     except api.InvalidObject:
         return None
 
@@ -123,6 +134,7 @@ def _words(own: Own) -> Iterable[str]:
     if said is None or not said.depends_on or (vm := _parsed(own)) is None:
         return
     yield f"depends/{vm.key.namespace}"
+    yield f"named/{vm.key.namespace}/{vm.key.name}"
     if vm.selects:
         yield f"selects/{vm.key.namespace}"
     yield from (f"needs/{vm.key.namespace}/{each.name}" for each in vm.needed if each.name)
@@ -139,10 +151,9 @@ def look(cr: api.VirtualMachine, policy: HAPolicySpec | None, world: Snapshot, m
     waiting = list(_waiting_for(me, world))
     if not me.needed and not waiting:
         return NO_ORDER
-    depending = list(_all(world.by(DEPENDING, f"depends/{me.key.namespace}"))) if me.needed else []
     return SeenOrder(
         depends=bool(me.needed),
-        circle=_circle(me, depending),
+        circle=_circle(me, world),
         later=tuple(sorted({vm.key.name for vm in _needed(me, world, members) if rank(vm) > rank(me)})),
         sooner=tuple(sorted({vm.key.name for vm in waiting if rank(vm) < rank(me)})),
     )
@@ -156,9 +167,9 @@ def neighbours(own: Own, world: Snapshot, members: Index[Any]) -> Iterable[Key]:
     yield from (vm.key for vm in _waiting_for(me, world))
     yield from (Key(me.key.namespace, each.name) for each in me.needed if each.name)
     if me.needed:
-        yield from world.keys(DEPENDING, f"depends/{me.key.namespace}")
+        yield from world.keys(DEPENDING, f"depends/{me.key.namespace}")[:MOST]
     if me.selects:
-        yield from world.keys(members, f"Namespace//{me.key.namespace}")
+        yield from world.keys(members, f"Namespace//{me.key.namespace}")[:MOST]
 
 
 def matters(own: Own) -> Hashable:
@@ -171,8 +182,8 @@ def _all(held: Iterable[Own]) -> Iterator[Vm]:
 
 
 def _waiting_for(me: Vm, world: Snapshot) -> Iterator[Vm]:
-    named = world.by(DEPENDING, f"needs/{me.key.namespace}/{me.key.name}")
-    choosing = world.by(DEPENDING, f"selects/{me.key.namespace}")
+    named = world.by(DEPENDING, f"needs/{me.key.namespace}/{me.key.name}", MOST)
+    choosing = world.by(DEPENDING, f"selects/{me.key.namespace}", MOST)
     yield from (vm for vm in _all((*named, *choosing)) if vm.needs(me))
 
 
@@ -182,7 +193,7 @@ def _needed(me: Vm, world: Snapshot, members: Index[Any]) -> Iterator[Vm]:
         if isinstance(found, api.VirtualMachine):
             yield _vm(found)
     if me.selects:
-        yield from (vm for vm in _all(world.by(members, f"Namespace//{me.key.namespace}")) if me.needs(vm))
+        yield from (vm for vm in _all(world.by(members, f"Namespace//{me.key.namespace}", MOST)) if me.needs(vm))
 
 
 def _ranks(policy: HAPolicySpec) -> Callable[[Vm], int]:
@@ -192,18 +203,26 @@ def _ranks(policy: HAPolicySpec) -> Callable[[Vm], int]:
     return rank
 
 
-def _circle(me: Vm, depending: Sequence[Vm]) -> tuple[str, ...]:
-    """The shortest way from a VM by its dependencies back to itself."""
+def _circle(me: Vm, world: Snapshot) -> tuple[str, ...]:
+    """The shortest way from a VM by its dependencies back to itself, over ``MOST`` VMs."""
+    chosen = list(_all(world.by(DEPENDING, f"depends/{me.key.namespace}", MOST))) if me.needed else []
     ways: dict[Key, tuple[str, ...]] = {me.key: (me.key.name,)}
-    front = [me]
+    front = deque([me])
     while front:
-        following = []
-        for vm in front:
-            if vm is not me and vm.needs(me):
-                return ways[vm.key]
-            for other in depending:
-                if other.key not in ways and vm.needs(other):
-                    ways[other.key] = (*ways[vm.key], other.key.name)
-                    following.append(other)
-        front = following
+        vm = front.popleft()
+        if vm is not me and vm.needs(me):
+            return ways[vm.key]
+        for other in _following(vm, chosen, world):
+            if other.key not in ways and len(ways) <= MOST:
+                ways[other.key] = (*ways[vm.key], other.key.name)
+                front.append(other)
     return ()
+
+
+def _following(vm: Vm, chosen: Sequence[Vm], world: Snapshot) -> Iterator[Vm]:
+    """Whom a VM depends on, and who in turn depend on somebody: by name, or by labels among ``chosen``."""
+    for each in vm.needed:
+        if each.name:
+            yield from _all(world.by(DEPENDING, f"named/{vm.key.namespace}/{each.name}"))
+    if vm.selects:
+        yield from (other for other in chosen if vm.needs(other))

@@ -8,6 +8,7 @@ from tests.unit.services import datacenter as d
 from tests.unit.services.virtualmachine import builders as b
 from vdcos import api
 from vdcos.core.objects import Key
+from vdcos.services.virtualmachine.dependencies import MOST
 from vdcos.testing.world import World
 
 Tree = dict[str, Any]
@@ -124,6 +125,19 @@ def test_whom_a_change_concerns() -> None:
     assert watch.sees(held) == watch.sees(there.held(b.VM, Key("shop", "a")))
     there.change(b.VM, Key("shop", "a"), metadata={"labels": {"tier": "db"}})
     assert watch.sees(held) != watch.sees(there.held(b.VM, Key("shop", "a")))
+
+
+def test_who_declares_very_many_keeps_nobody_waiting() -> None:
+    """Each looks at so many others, and a change wakes so many, whatever the number of those that all need all."""
+    all_need_all = [vm(f"v{n:04}", labelled(tier="all"), labels={"tier": "all"}) for n in range(2 * MOST)]
+    there = world(*all_need_all)
+    last = f"v{2 * MOST - 1:04}"
+    assert says(there, last)[1] == "DependencyCircle"
+    watch = next(watch for watch in b.SERVICE.watches if watch.kind is api.VirtualMachine)
+    woken = list(watch.keys(there.held(b.VM, Key("shop", last)), there.view(b.SERVICE)))
+    assert len(woken) <= 4 * MOST
+    around = [vm(f"v{n:04}", f"v{(n + 1) % (3 * MOST):04}") for n in range(3 * MOST)]
+    assert says(world(*around), "v0000")[1] == "InOrder", "a circle of more VMs than are looked at"
 
 
 def test_one_that_is_malformed_is_left_out() -> None:
