@@ -92,7 +92,9 @@ class NetworkService:
             return (), f"{namespace}: {wanted.message}"
         if child is None:
             closing = site.namespace.deletion_timestamp is not None
-            manifest = children.definition(cr, wanted, _resource(wanted, seen.offered), "")
+            # What VMs run with went with a definition that somebody deleted: nobody can know that it was the same.
+            changed = counts.stamp(now) if site.guests else ""
+            manifest = children.definition(cr, wanted, _resource(wanted, seen.offered), changed)
             why = "VMs of the namespace use the network"
             return (() if closing else (Apply(_DEFINITION, manifest, why, force=False),)), ""
         if not _ours(cr, child) and not children.adoptable(child.metadata, cr.metadata.name):

@@ -102,7 +102,8 @@ def in_effect(seen: Seen) -> Condition:
     return conditions.false(
         IN_EFFECT,
         "OldSettingsRunning",
-        "The network was changed while VMs were running; migrate or restart them to connect them anew: "
+        "The network was changed, or its definition deleted, while VMs were running; migrate or restart them to "
+        "connect them anew: "
         f"{counts.listed(len(behind), behind)}.",
     )
 

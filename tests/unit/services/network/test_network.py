@@ -273,6 +273,20 @@ def test_an_edit_reaches_running_vms_when_they_are_connected_anew() -> None:
     assert look(there).actions == ()
 
 
+def test_a_definition_that_is_deleted_takes_along_what_vms_run_with() -> None:
+    there = world(WEB, builders.instance("a/web", "red"))
+    settle(there)
+    there.change(api.Network, RED, spec={"bridge": {"vlan": 8}})
+    there.now = Instant(1_767_400_000.0, 5_000.0)
+    assert settle(there)["SettingsInEffect"].status == "False"
+    there.remove(NetworkAttachmentDefinition, Key("a", "red"))
+    said = settle(there)["SettingsInEffect"]
+    assert (said.status, said.reason) == ("False", "OldSettingsRunning")
+    assert "or its definition deleted" in said.message
+    there.remove(VirtualMachineInstance, Key("a", "web"))
+    assert settle(there)["SettingsInEffect"].status == "True"
+
+
 def test_an_edit_without_running_vms_is_in_effect_at_once() -> None:
     there = world(WEB)
     settle(there)
