@@ -58,7 +58,7 @@ BUDGETS: Mapping[str, int] = {
     "datastore closes": 18,
     "paused and unpaused": 17,
     "a write war": 28,
-    "somebody deletes a definition": 18,
+    "somebody deletes a definition": 20,
     "somebody edits a definition": 17,
     "a definition is in the way": 18,
     "instance type comes later": 16,
@@ -79,6 +79,12 @@ BUDGETS: Mapping[str, int] = {
     "somebody edits a definition that nobody runs with": 14,
     "two VMs at once, room for one": 25,
     "re-created at once": 25,
+    "everything that can be declared, then other things": 33,
+    "an address, and powered off": 23,
+    "what others put on objects stays": 32,
+    "hosts and storage come later": 8,
+    "a webhook is down for minutes": 16,
+    "what is refused is tried again when somebody edits": 16,
 }
 
 

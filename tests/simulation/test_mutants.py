@@ -11,6 +11,10 @@ SAMPLE = (
     "A write begins without the right to it",
     "The status is written although it says the same",
     "A namesake that was made a moment ago is taken over",
+    "All NICs are on the first network",
+    "Addresses stay when a VM is powered off",
+    "Others' finalizers go with ours",
+    "A back-off grows up to 25 minutes",
 )
 
 

@@ -581,7 +581,7 @@ class Cluster:
             "finalizers": [KUBELET],
         }  # fmt: skip
         volumes = [{"name": name, "persistentVolumeClaim": {"claimName": name}} for name in _claims(vmi)]
-        volumes += [{"name": f"data-{n}", kind: {field: name}} for n, (kind, field, name) in enumerate(_mounts(vmi))]
+        volumes += [{"name": f"data-{n}", kind: {field: name}} for n, (kind, field, name) in enumerate(mounts(vmi))]
         spec = {
             "restartPolicy": "Never",
             "containers": [{"name": "compute", "image": "launcher:1"}],
@@ -898,7 +898,7 @@ def _claims(vmi: Held) -> list[str]:
     return [name for volume in vmi.tree["spec"].get("volumes", ()) if (name := _claim_of(volume))]
 
 
-def _mounts(vmi: Held) -> Iterator[tuple[str, str, str]]:
+def mounts(vmi: Held) -> Iterator[tuple[str, str, str]]:
     """The Secrets and ConfigMaps that the launcher mounts, as a pod volume says it."""
     for volume in vmi.tree["spec"].get("volumes", ()):
         for kind in ("cloudInitNoCloud", "cloudInitConfigDrive"):

@@ -14,6 +14,7 @@ from vdcos.runtime.queue import Item
 from vdcos.services.hostfailure.restart import OBSERVED_SECONDS
 from vdcos.testing.apiserver import Held
 from vdcos.testing.cluster import NODE, POD, VM, VMI, admits
+from vdcos.testing.contents import conditions_are_of_this_spec
 from vdcos.testing.hypervisor.node import boot_id
 from vdcos.testing.hypervisor.values import Entry, Fault, Happening, Host, Life
 from vdcos.testing.laws import Laws, essence_of
@@ -487,6 +488,7 @@ def _was_seen(held: Held) -> None:
     status = held.tree.get("status", {})
     if status.get("observedGeneration") != held.meta["generation"]:
         raise Violation("status truth", f"{held.key} is at generation {held.meta['generation']}, its status is not")
+    conditions_are_of_this_spec(held)
 
 
 def _no_mark_outlives_its_failure(world: World) -> None:

@@ -13,20 +13,22 @@ import msgspec
 
 from vdcos.core import disks, kinds, ownership, quantity
 from vdcos.core.finalizers import IN_USE
-from vdcos.core.foreign.multus import NetworkAttachmentDefinition
+from vdcos.core.foreign.multus import RESOURCE_NAME
 from vdcos.core.objects import Key, Resource
 from vdcos.core.plan import Ask
 from vdcos.runtime.lease import LEASE as LEASE_RESOURCE
 from vdcos.runtime.queue import Item
+from vdcos.testing import contents, declared
 from vdcos.testing.apiserver import NAMESPACE, Change, Held
 from vdcos.testing.cluster import DV, PVC, VM, VMI
+from vdcos.testing.contents import STAYS_OFF, asked, condition, promised
+from vdcos.testing.declared import NAD
 from vdcos.testing.replica import LEASE, Replica, Violation
 from vdcos.testing.simulator import START, World, Write
 from vdcos.testing.trees import Tree
 
 OURS = (kinds.VIRTUAL_MACHINE, kinds.NETWORK, kinds.DATASTORE)
-NAD = NetworkAttachmentDefinition.resource
-MANAGED, MANAGER = ownership.MANAGED_BY, ownership.MANAGER
+GROUP, MANAGED, MANAGER = ownership.GROUP, ownership.MANAGED_BY, ownership.MANAGER
 RESYNCS = 10
 """Looks at everything, with time and restarts between them, that must write nothing once the world is at rest."""
 LONGEST_WAIT = 1.0
@@ -34,15 +36,19 @@ LONGEST_WAIT = 1.0
 MOST_STEPS = 6000
 REPAIRS_AT_ONCE, REPAIRED_EVERY = 3, 200.0
 """How often a child may be put right, and seconds after which once more."""
-REPAIRED = f"{ownership.GROUP}/repaired"
-ROUNDING = 1 << 27
-"""Bytes by which an account for people may be off."""
+REPAIRED = f"{GROUP}/repaired"
+REACTION = 1.0
+"""Seconds within which something follows from what has happened."""
+COUNTED_EVERY = 7.0
+"""Seconds more that it may take where many objects are counted: counts are written every five, says the API reference,
+and those that come at once are counted once."""
+LONGEST_PAUSE, REFUSED_FOR = 60.0, 300.0
+"""Seconds after which is tried again what has failed (at last), and what was refused for what it says."""
 LONGEST = 3600.0
 """Virtual seconds after which a world must have come to rest again."""
 
 FILLED = ("Succeeded", "WaitForFirstConsumer", "PendingPopulation")
 """Phases of a DataVolume that has what it is to have, or will get it when its VM first runs."""
-STAYS_OFF = ("GuestShutdown", "StopRequested", "StayedOff")
 
 
 class Laws:
@@ -50,6 +56,8 @@ class Laws:
 
     def __init__(self) -> None:
         self.quiet: set[int] = set()
+        self.identities: dict[tuple[Key, str], str] = {}
+        """What follows from the names of VMs, in whatever world they are: addresses of NICs, UUIDs, serial numbers."""
 
     # Before and after every write of the operator, after every change of an object, and of a host
 
@@ -64,6 +72,9 @@ class Laws:
     def wrote(self, world: World, write: Write) -> None:
         _users_objects_are_theirs(write)
         _what_is_not_ours_is_left_alone(write)
+        _what_others_add_stays(write)
+        _new_disks_are_as_declared(world, write)
+        _reacts_in_time(world, write)
         _nothing_is_said_to_run_before_it_does(world, write)
         _used_things_are_held(world, write)
         _repairs_are_few(world, write)
@@ -99,12 +110,18 @@ class Laws:
         essence = self.essence(world)
         for vm in world.api.all(kinds.VIRTUAL_MACHINE):
             _status_is_true(world, vm)
-            _child_is_as_declared(world, vm)
-            _status_says_all(world, vm)
+            contents.child_is_as_declared(world, vm, self.identities)
+            contents.status_is_as_found(world, vm)
         for kind in OURS:
             for held in world.api.all(kind):
                 _was_seen(held)
-        _counts_are_true(world)
+                contents.conditions_are_of_this_spec(held)
+                contents.ready_is_the_sum(kind, held)
+        for network in world.api.all(kinds.NETWORK):
+            contents.network_is_as_declared(world, network)
+        for datastore in world.api.all(kinds.DATASTORE):
+            contents.datastore_is_as_found(world, datastore)
+        contents.identities_are_unique(world)
         _no_orphans(world)
         found = hash(msgspec.json.encode(essence))
         state = hash((found, *(replica.memory() for replica in world.replicas.values())))
@@ -146,9 +163,73 @@ def _what_is_not_ours_is_left_alone(write: Write) -> None:
     if write.before is None or write.request.resource in OURS:
         return
     meta = write.before.meta
-    owned = any(ref["apiVersion"].startswith(ownership.GROUP) for ref in meta.get("ownerReferences", ()))
+    owned = any(ref["apiVersion"].startswith(GROUP) for ref in meta.get("ownerReferences", ()))
     if not owned and disks.VM not in meta.get("labels", {}) and meta.get("labels", {}).get(MANAGED) != MANAGER:
         raise Violation("others' objects", f"{write.request.method} of {write.request.path}, which is not ours")
+
+
+def _what_others_add_stays(write: Write) -> None:
+    """Finalizers, labels, annotations and owners that others have put on an object are still there after our write."""
+    if write.before is None:
+        return
+    before, after = write.before.meta, write.after.meta if write.after is not None else {}
+    for part in ("labels", "annotations") if after else ():
+        theirs = {name: value for name, value in before.get(part, {}).items() if not _is_ours(name)}
+        if lost := theirs.items() - after.get(part, {}).items():
+            raise Violation("others' objects", f"{part} of {write.request.path} are lost: {lost}")
+    finalizers = [[name for name in meta.get("finalizers", ()) if name != IN_USE] for meta in (before, after)]
+    owners = [
+        [each for each in meta.get("ownerReferences", ()) if not each["apiVersion"].startswith(GROUP)]
+        for meta in (before, after)
+    ]
+    if finalizers[0] != finalizers[1] or (after and owners[0] != owners[1]):
+        raise Violation("others' objects", f"{write.request.path} had {finalizers[0]}, {owners[0]}")
+
+
+def _is_ours(name: str) -> bool:
+    """Whether a label or annotation is one of those that we write."""
+    return name.startswith(f"{GROUP}/") or name in (MANAGED, RESOURCE_NAME)
+
+
+def _new_disks_are_as_declared(world: World, write: Write) -> None:
+    """What a new disk is made of was declared at some time: size, source, datastore, and what becomes of it."""
+    volume = write.after
+    if write.request.resource != DV or write.before is not None or volume is None:
+        return
+    labels = volume.meta["labels"]
+    where, store = Key(volume.key.namespace, labels[disks.VM]), Key("", labels[disks.DATASTORE])
+    stores = [change.held for change in world.api.changes(kinds.DATASTORE) if change.held.key == store]
+    for change in reversed(world.api.changes(kinds.VIRTUAL_MACHINE)):
+        for disk in change.held.tree["spec"].get("disks", ()) if change.held.key == where else ():
+            if (
+                (disk["name"], disk["datastore"]) == (labels[disks.DISK], store.name)
+                and volume.owned_by(change.held.meta["uid"]) is (disk["deletionPolicy"] == "Delete")
+                and volume.meta["annotations"][disks.REQUESTED] == str(quantity.whole(disk["size"]))
+                and volume.tree["spec"] == declared.data_volume(change.held, disk, stores[-1])
+            ):
+                return
+    raise Violation("as declared", f"disk {volume.key} is made, and nobody declared one like that")
+
+
+def _reacts_in_time(world: World, write: Write) -> None:
+    """Nothing is written later than soon after something has happened, but what has failed, was refused, or is fought
+    over: each of these waits for as long as the conditions and the guide say, and no longer."""
+    service = write.request.service
+    counts = write.request.resource in (kinds.NETWORK, kinds.DATASTORE)
+    reaction = REACTION + COUNTED_EVERY if counts else REACTION
+    due = world.stirred_at + reaction
+    for item, failure in world.failures.items():
+        if item.service == service and failure.stands(world, item):
+            growing = min(LONGEST_PAUSE, failure.at - failure.began + reaction)
+            due = max(due, failure.at + (REFUSED_FOR if failure.refused else growing) + reaction)
+    if world.now <= due or world.cluster.lively or any(REPAIRED in _annotations(child) for child in world.api.all(VM)):
+        return
+    raise Violation("reaction", f"{write.request.method} {write.request.path} comes {world.now - due:.1f} s too late")
+
+
+def _annotations(held: Held) -> Mapping[str, str]:
+    found: Mapping[str, str] = held.meta.get("annotations", {})
+    return found
 
 
 def _nothing_is_said_to_run_before_it_does(world: World, write: Write) -> None:
@@ -209,32 +290,11 @@ def _ceilings_hold(world: World, write: Write) -> None:
     datastore = world.api.get(kinds.DATASTORE, Key("", name)) if name else None
     if datastore is None or "capacity" not in datastore.tree["spec"]:
         return
-    asked = _asked(held)
-    if write.before is not None and _asked(write.before) >= asked:
+    if write.before is not None and asked(write.before) >= asked(held):
         return
-    total, capacity = sum(_promised(world, str(name)).values()), quantity.whole(datastore.tree["spec"]["capacity"])
+    total, capacity = sum(promised(world, str(name)).values()), quantity.whole(datastore.tree["spec"]["capacity"])
     if total > capacity:
         raise Violation("ceiling", f"Datastore {name} has {capacity} bytes, and {total} are promised")
-
-
-def _asked(held: Held) -> int:
-    """Bytes that a DataVolume or a claim asks for."""
-    spec = held.tree["spec"]
-    return quantity.whole(spec.get("storage", spec)["resources"]["requests"]["storage"])
-
-
-def _promised(world: World, datastore: str) -> dict[Key, int]:
-    """What the disks of a datastore were promised. Claims without a name of ours are CDI's passing ones, and
-    those of a DataVolume that is gone are going."""
-    found: dict[Key, int] = {}
-    for held in (*world.api.all(DV), *world.api.all(PVC)):
-        labels = held.meta.get("labels", {})
-        ours = held.key.name == disks.name(labels.get(disks.VM, ""), labels.get(disks.DISK, ""))
-        volumes = [owner["name"] for owner in held.meta.get("ownerReferences", ()) if owner["kind"] == DV.kind]
-        going = volumes and world.api.get(DV, Key(held.key.namespace, volumes[0])) is None
-        if ours and labels.get(disks.DATASTORE) == datastore and not going:
-            found[held.key] = max(found.get(held.key, 0), _asked(held))
-    return found
 
 
 def _what_is_said_is_of_this_vm(world: World, write: Write) -> None:
@@ -246,7 +306,7 @@ def _what_is_said_is_of_this_vm(world: World, write: Write) -> None:
     for change in world.api.changes(VM) if told else ():
         if change.held.meta["uid"] == told and not change.held.owned_by(vm.meta["uid"]):
             raise Violation("status truth", f"{vm.key} is said to have a KubeVirt VM that is not its own")
-    applied = _condition(vm, "Applied")
+    applied = condition(vm, "Applied")
     if vm.deleting or applied.get("status") != "True" or applied["observedGeneration"] != vm.meta["generation"]:
         return
     child = world.api.get(VM, vm.key)
@@ -259,9 +319,9 @@ def _what_is_said_is_of_this_vm(world: World, write: Write) -> None:
 def _ready_is_earned(world: World, write: Write) -> None:
     """A VM becomes Ready when its disks are filled and its guest has come up, or is to be off; not before."""
     before, vm = write.before, write.after
-    if before is None or vm is None or _condition(before, "Ready").get("status") == "True":
+    if before is None or vm is None or condition(before, "Ready").get("status") == "True":
         return
-    ready, synced = _condition(vm, "Ready"), _condition(vm, "PowerStateSynced")
+    ready, synced = condition(vm, "Ready"), condition(vm, "PowerStateSynced")
     if ready.get("status") != "True" or ready["observedGeneration"] != vm.meta["generation"]:
         return
     by_hand = any(resource in (DV, PVC, NAMESPACE) for resource, _ in world.deleted)
@@ -319,13 +379,8 @@ def _nothing_goes_that_is_known_to_be_used(world: World, resource: Resource, hel
     for vm in world.api.all(kinds.VIRTUAL_MACHINE) if resource == kinds.NETWORK else ():
         nics = {nic["network"] for nic in vm.tree["spec"].get("nics", ())}
         seen = vm.tree.get("status", {}).get("observedGeneration") == vm.meta["generation"]
-        if held.key.name in nics and seen and _condition(vm, "NetworkReady").get("status") == "True":
+        if held.key.name in nics and seen and condition(vm, "NetworkReady").get("status") == "True":
             raise Violation("held while in use", f"Network {held.key} is gone, and {vm.key} uses it")
-
-
-def _condition(held: Held, kind: str) -> Mapping[str, Any]:
-    found = held.tree.get("status", {}).get("conditions", ())
-    return next((c for c in found if c["type"] == kind), {})
 
 
 def _was_seen(held: Held) -> None:
@@ -333,7 +388,7 @@ def _was_seen(held: Held) -> None:
     status = held.tree.get("status", {})
     if status.get("observedGeneration") != held.meta["generation"]:
         raise Violation("status truth", f"{held.key} is at generation {held.meta['generation']}, its status is not")
-    if not _condition(held, "Ready"):
+    if not condition(held, "Ready"):
         raise Violation("status truth", f"{held.key} has no Ready")
 
 
@@ -342,7 +397,7 @@ def _status_is_true(world: World, vm: Held) -> None:
     if vm.deleting:
         return
     spec, status = vm.tree["spec"], vm.tree.get("status", {})
-    ready = _condition(vm, "Ready")
+    ready = condition(vm, "Ready")
     vmi, child = world.api.get(VMI, vm.key), world.api.get(VM, vm.key)
     ours = child is not None and child.owned_by(vm.meta["uid"])
     uid = vmi.meta["uid"] if vmi is not None and ours else ""
@@ -356,19 +411,18 @@ def _status_is_true(world: World, vm: Held) -> None:
     said = status.get("powerState")
     if (said == "PoweredOn") is not runs:
         raise Violation("status truth", f"{vm.key} is said to be {said}, and {'runs' if runs else 'does not run'}")
+    if (said == "Paused") is not (not runs and any(host.writing for host, _ in processes)):
+        raise Violation(
+            "status truth",
+            f"{vm.key} is said to be {said}, and its guest is {'not ' if said == 'Paused' else ''}paused",
+        )
     if ready.get("status") != "True":
         return
-    on, synced = spec.get("powerState", "PoweredOn") == "PoweredOn", _condition(vm, "PowerStateSynced")
+    on, synced = spec.get("powerState", "PoweredOn") == "PoweredOn", condition(vm, "PowerStateSynced")
     if on is not bool(processes) and synced.get("reason") not in STAYS_OFF:
         raise Violation("status truth", f"{vm.key} is Ready, declared {'on' if on else 'off'}, and it is the other")
     for disk in spec.get("disks", ()):
         _disk_is_there(world, vm, disk, on)
-    for nic in spec.get("nics", ()):
-        network = world.api.get(kinds.NETWORK, Key("", nic["network"]))
-        if network is None:
-            raise Violation("status truth", f"{vm.key} is Ready without its network {nic['network']}")
-    if (host := status.get("host")) and host not in [h.name for h, _ in processes]:
-        raise Violation("status truth", f"{vm.key} is said to be on {host}")
 
 
 def _disk_is_there(world: World, vm: Held, disk: Tree, on: bool) -> None:
@@ -389,87 +443,6 @@ def _disk_is_there(world: World, vm: Held, disk: Tree, on: bool) -> None:
             raise Violation("status truth", f"{vm.key} is Ready, and disk {disk['name']} has only {has} bytes")
 
 
-def _status_says_all(world: World, vm: Held) -> None:
-    """What the kind's status has fields for is in it."""
-    spec, status = vm.tree["spec"], vm.tree.get("status", {})
-    if vm.deleting:
-        return
-    for field in ("disks", "nics"):
-        names = [[item["name"] for item in tree.get(field, ())] for tree in (spec, status)]
-        if names[0] != names[1]:
-            raise Violation("status truth", f"{vm.key} declares {field} {names[0]}, and its status has {names[1]}")
-    if status.get("powerState") != "PoweredOn":
-        return
-    vmi = world.api.get(VMI, vm.key)
-    assert vmi is not None
-    if status.get("host") != vmi.tree["status"]["nodeName"]:
-        raise Violation(
-            "status truth", f"{vm.key} runs on {vmi.tree['status']['nodeName']}, and not {status.get('host')}"
-        )
-    has = {
-        address
-        for interface in vmi.tree["status"].get("interfaces", ())
-        for address in interface.get("ipAddresses", ())
-    }
-    if has != set(status.get("addresses", ())):
-        raise Violation("status truth", f"{vm.key} has addresses {has}, and not {status.get('addresses')}")
-    if _condition(vm, "Applied").get("status") == "True":
-        runs, said = vmi.tree["spec"]["domain"], status.get("restartRequired", False)
-        asked = (spec.get("cpu", {}).get("cores"), spec.get("memory", {}).get("size"))
-        if (runs.get("cpu", {}).get("cores"), runs.get("memory", {}).get("guest")) != asked and not said:
-            raise Violation("status truth", f"{vm.key} does not run what is declared, and needs no restart, it says")
-
-
-def _counts_are_true(world: World) -> None:
-    """At rest, what a Network and a Datastore count is what there is."""
-    machines = world.api.all(kinds.VIRTUAL_MACHINE)
-    for network in world.api.all(kinds.NETWORK):
-        if network.tree["spec"].get("allowedNamespaces", {}).get("from") == "All":
-            users = [
-                m for m in machines if network.key.name in {nic["network"] for nic in m.tree["spec"].get("nics", ())}
-            ]
-            _counts(network, "virtualMachines", len(users))
-    declared = {disks.key(*m.key, disk["name"]) for m in machines for disk in m.tree["spec"].get("disks", ())}
-    for datastore in world.api.all(kinds.DATASTORE):
-        there = _promised(world, datastore.key.name)
-        _counts(datastore, "disks", len(there))
-        _counts(datastore, "retained", len(there.keys() - declared))
-        said, promised = quantity.whole(datastore.tree["status"].get("provisioned", 0)), sum(there.values())
-        if abs(said - promised) > ROUNDING:
-            raise Violation("status truth", f"{datastore.key} has promised {promised} bytes, and counts {said}")
-
-
-def _counts(held: Held, field: str, there: int) -> None:
-    told = held.tree["status"].get(field, 0)
-    if (told["count"] if isinstance(told, dict) else told) != there:
-        raise Violation("status truth", f"{held.key} has {there} {field}, and counts {told}")
-
-
-def _child_is_as_declared(world: World, vm: Held) -> None:
-    """What KubeVirt is told is what the user said, where the plan does not wait for anything."""
-    child, applied = world.api.get(VM, vm.key), _condition(vm, "Applied")
-    off = vm.tree["spec"].get("powerState") == "PoweredOff"
-    if off and child is not None and child.owned_by(vm.meta["uid"]) and child.tree["spec"]["runStrategy"] != "Halted":
-        raise Violation("status truth", f"{vm.key} is declared off, and KubeVirt is not told")
-    if vm.deleting or applied.get("status") != "True" or applied.get("reason") == "WriteWar":
-        return
-    if child is None or not child.owned_by(vm.meta["uid"]):
-        raise Violation("status truth", f"{vm.key} is Applied, and there is no KubeVirt VM of ours")
-    found = _differences(vm, child)
-    if found.keys() - ({"halted"} if _waits_for_its_turn(world, vm) else set()):
-        raise Violation("status truth", f"{vm.key} is Applied, and its KubeVirt VM has not what is declared: {found}")
-
-
-def _waits_for_its_turn(world: World, vm: Held) -> bool:
-    """Whether the failure of its host holds the VM off for now."""
-    return any(
-        machine["uid"] == vm.meta["uid"] and machine["state"] == "Held"
-        for failure in world.api.all(kinds.HOST_FAILURE)
-        if failure.tree.get("status", {}).get("phase") != "Completed"
-        for machine in failure.tree.get("status", {}).get("machines", ())
-    )
-
-
 def _differences(vm: Held, child: Held) -> Mapping[str, Any]:
     """What is declared, and given to KubeVirt, where it differs."""
     spec, template = vm.tree["spec"], child.tree["spec"]["template"]["spec"]
@@ -480,7 +453,7 @@ def _differences(vm: Held, child: Held) -> Mapping[str, Any]:
         "memory": spec.get("memory", {}).get("size"),
         "disks": [d["name"] for d in spec.get("disks", ())],
         "nics": [n["name"] for n in spec.get("nics", ())],
-        "nodeSelector": spec.get("placement", {}).get("nodeSelector"),
+        "nodeSelector": spec.get("placement", {}).get("nodeSelector") or None,
         "halted": spec.get("powerState", "PoweredOn") == "PoweredOff",
     }
     wanted = {
@@ -502,10 +475,10 @@ def _no_orphans(world: World) -> None:
         owners = held.meta.get("ownerReferences", ())
         if owners and not held.deleting and not any(owner["uid"] in living for owner in owners):
             raise Violation("no orphan", f"{resource.kind} {held.key} outlives its owner")
-        if resource in OURS and held.deleting and held.meta.get("finalizers") and not _in_use(world, resource, held):
+        if resource in OURS and held.deleting and _holds(held) and not _in_use(world, resource, held):
             raise Violation("no orphan", f"{resource.kind} {held.key} waits for nothing")
         if resource == NAD and not held.deleting:
-            _is_used_and_as_declared(world, held)
+            _is_used(world, held)
         if resource == DV and not held.deleting:
             _goes_with_its_vm(world, held)
         ours = held.meta.get("labels", {}).get(MANAGED) == MANAGER
@@ -513,19 +486,19 @@ def _no_orphans(world: World) -> None:
             raise Violation("no orphan", f"{resource.kind} {held.key} has no owner")
 
 
-def _is_used_and_as_declared(world: World, definition: Held) -> None:
-    """A definition of ours leads to the bridge of its Network, and has a VM."""
-    owners = [
-        o["name"] for o in definition.meta.get("ownerReferences", ()) if o["apiVersion"].startswith(ownership.GROUP)
-    ]
-    for network in filter(None, (world.api.get(kinds.NETWORK, Key("", name)) for name in owners)):
-        if (bridge := network.tree["spec"].get("bridge")) and bridge["name"] not in definition.tree["spec"]["config"]:
-            raise Violation("status truth", f"definition {definition.key} does not lead to bridge {bridge['name']}")
-        machines = (vm for vm in world.api.all(kinds.VIRTUAL_MACHINE) if vm.key.namespace == definition.key.namespace)
-        guests = (vmi for vmi in world.api.all(VMI) if vmi.key.namespace == definition.key.namespace)
-        used = {nic["network"] for vm in machines for nic in vm.tree["spec"].get("nics", ())}
-        if network.key.name not in used | {name for vmi in guests for name in _plugged(vmi)}:
-            raise Violation("no orphan", f"definition {definition.key} is there, and nobody uses it")
+def _holds(held: Held) -> bool:
+    """Whether it is we who hold up the end of an object."""
+    return IN_USE in held.meta.get("finalizers", ())
+
+
+def _is_used(world: World, definition: Held) -> None:
+    """A definition of ours has a VM."""
+    owners = {o["name"] for o in definition.meta.get("ownerReferences", ()) if o["apiVersion"].startswith(GROUP)}
+    machines = (vm for vm in world.api.all(kinds.VIRTUAL_MACHINE) if vm.key.namespace == definition.key.namespace)
+    guests = (vmi for vmi in world.api.all(VMI) if vmi.key.namespace == definition.key.namespace)
+    used = {nic["network"] for vm in machines for nic in vm.tree["spec"].get("nics", ())}
+    if unused := owners - used - {name for vmi in guests for name in _plugged(vmi)}:
+        raise Violation("no orphan", f"definition {definition.key} of {', '.join(unused)} is used by nobody")
 
 
 def _goes_with_its_vm(world: World, disk: Held) -> None:
@@ -578,7 +551,7 @@ _VOLATILE = frozenset(
     {
         "uid", "resourceVersion", "creationTimestamp", "lastTransitionTime", "countedAt", "generation",
         "observedGeneration", "desiredGeneration", "host", "nodeName", "addresses", "activePods",
-        f"{ownership.GROUP}/repaired", f"{ownership.GROUP}/grown-under", f"{ownership.GROUP}/changed",
+        f"{GROUP}/repaired", f"{GROUP}/grown-under", f"{GROUP}/changed",
         ownership.APPLIED, "kubevirt.io/vm-generation", "volume.kubernetes.io/selected-node",
     }
 )  # fmt: skip

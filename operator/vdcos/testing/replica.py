@@ -389,6 +389,7 @@ class Replica:
         try:
             while True:
                 if isinstance(answer, ApiError):
+                    self.world.failed(item, answer)
                     request = _throw(conversation, answer)
                 else:
                     request = next(conversation) if answer is None else conversation.send(answer)

@@ -6,12 +6,14 @@ from typing import Any
 
 from vdcos.core import disks, kinds
 from vdcos.core.foreign.kubernetes import StorageClass
-from vdcos.core.foreign.kubevirt import ClusterInstancetype
+from vdcos.core.foreign.kubevirt import ClusterInstancetype, KubeVirt
 from vdcos.core.foreign.multus import NetworkAttachmentDefinition
+from vdcos.core.foreign.nmstate import NodeNetworkConfigurationPolicy
 from vdcos.core.objects import Key, Resource
+from vdcos.runtime.requests import ApiError
 from vdcos.testing import builders
 from vdcos.testing.apiserver import NAMESPACE, Held
-from vdcos.testing.cluster import DV, NODE, VM, VMI, Tell
+from vdcos.testing.cluster import DV, NODE, VM, VM_FINALIZER, VMI, Tell
 from vdcos.testing.hypervisor.values import Command, Control, Partition, PowerOff, Recover
 from vdcos.testing.replica import NotYet, Violation
 from vdcos.testing.simulator import Do, World, bring, resource_of
@@ -157,6 +159,27 @@ class Later:
         world.at(self.seconds, Do(self.step))
 
 
+@dataclass(frozen=True, eq=False)
+class Refuse:
+    """The API server refuses the operator's writes of a resource for a while: a webhook says no, or is not there."""
+
+    resource: Resource
+    seconds: float
+    error: ApiError
+
+    def __call__(self, world: World) -> None:
+        world.refusing[self.resource] = self.error
+        world.at(self.seconds, Do(_Relent(self.resource)))
+
+
+@dataclass(frozen=True)
+class _Relent:
+    resource: Resource
+
+    def __call__(self, world: World) -> None:
+        world.refusing.pop(self.resource, None)
+
+
 @dataclass(frozen=True)
 class Restart:
     """The operator is restarted in good order, so to speak: its process ends, and starts again."""
@@ -246,6 +269,63 @@ SMALL = {
     "spec": {"cpu": {"guest": 1}, "memory": {"guest": "1Gi"}},
 }
 NAD = NetworkAttachmentDefinition.resource
+POLICY = NodeNetworkConfigurationPolicy.resource
+STORAGE = builders.network("storage", bridge={"name": "br0", "vlan": 12, "spoofCheck": False}, mtu=9000)
+NVME = "vdcos.dev/nvme"
+PERMITTED = Together((
+    Edit(KubeVirt.resource, "kube-system/kubevirt", {"spec": {"configuration": {
+        "developerConfiguration": {"featureGates": ["HostDevices"]},
+        "permittedHostDevices": {"pciHostDevices": [{"resourceName": NVME}]}}}}, "admin"),
+    Edit(NAMESPACE, "shop", {"metadata": {"annotations": {"vdcos.dev/allowed-devices": NVME}}}, "admin"),
+))  # fmt: skip
+EVERYTHING = merge(machine(nics=()), {"metadata": {"labels": {"app": "shop", "kubevirt.io/reserved": "yes"}}, "spec": {
+    "onGuestShutdown": "StayOff",
+    "cpu": {"sockets": 2, "cores": 3, "threads": 2, "model": "host-model"},
+    "memory": {"size": "3Gi"},
+    "reservations": {"cpu": "500m", "memory": "2Gi"},
+    "disks": [
+        {"name": "root", "size": "2Gi", "datastore": "gold", "bus": "scsi", "bootOrder": 2,
+         "source": {"image": {"reference": "quay.io/containerdisks/fedora:40", "secretName": "pull"}}},
+        {"name": "data", "size": "5Gi", "datastore": "gold", "bus": "sata", "deletionPolicy": "Delete"},
+        {"name": "iso", "size": "1Gi", "datastore": "gold", "bootOrder": 1,
+         "source": {"http": {"url": "https://example.org/install.iso"}}},
+    ],
+    "nics": [
+        {"name": "front", "network": "internet", "model": "e1000e"},
+        {"name": "back", "network": "storage", "macAddress": "02:00:00:AA:00:01", "linkState": "Down"},
+        {"name": "side", "network": "lan"},
+    ],
+    "guest": {"hostname": "web-1", "sshKeySecretNames": ["keys"],
+              "cloudInit": {"type": "ConfigDrive", "userData": "#cloud-config\n", "networkDataSecretName": "nets"}},
+    "firmware": {"bootloader": "UEFI", "secureBoot": True, "tpm": "Persistent", "serial": "A-1",
+                 "uuid": "5D307CA9-B3EF-428C-8861-06E72D69F223"},
+    "devices": [{"name": "fast", "resourceName": NVME}],
+    "placement": {
+        "nodeSelector": {"pool": "all"},
+        "tolerations": [{"key": "dusty", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 30}],
+        "affinity": [{"name": "apart", "type": "Apart", "strength": "Must", "names": ["db"]},
+                     {"name": "near", "type": "Together", "matchLabels": {"app": "shop"}}],
+    },
+    "overrides": [{"op": "add", "path": "/spec/template/spec/domain/clock/timezone", "value": "Europe/Berlin"}],
+}})  # fmt: skip
+"""A VM that uses everything there is."""
+OTHERWISE = {
+    "onGuestShutdown": "Restart",
+    "cpu": {"cores": 2, "model": None},
+    "nics": [
+        {"name": "back", "network": "lan", "macAddress": "02:00:00:AA:00:02"},
+        {"name": "front", "network": "internet"},
+    ],
+    "guest": {"cloudInit": None, "sshKeySecretNames": None, "sysprep": {"secretName": "nets"}},
+    "firmware": {"bootloader": "BIOS", "secureBoot": False, "tpm": "Ephemeral", "uuid": None},
+    "devices": [{"name": "fast", "resourceName": NVME, "type": "GPU"}],
+    "placement": {"tolerations": None, "affinity": None},
+    "overrides": [],
+}
+"""What becomes of it."""
+KEPT = "example.com/keep"
+"""A finalizer, label and annotation of somebody else."""
+THEIRS = {"labels": {KEPT: "yes"}, "annotations": {KEPT: "yes"}}
 WEB = Create(machine())
 GOES = Create(merge(machine(), {"spec": {"disks": [disk(deletionPolicy="Delete")]}}))
 """A VM that takes its disk along."""
@@ -348,7 +428,8 @@ def catalogue() -> tuple[Scenario, ...]:
                  READY, BASE),
         Scenario("a write war", (WEB, *(Edit(VM, "shop/web", {"spec": {"template": {"spec": {"domain": {"cpu": {
             "sockets": n}}}}}}, "somebody") for n in (4, 5, 6, 7))), READY, BASE),
-        Scenario("somebody deletes a definition", (WEB, Delete(NAD, "shop/lan")), READY, BASE),
+        Scenario("somebody deletes a definition", (WEB, Edit(kinds.NETWORK, "lan", {"spec": {"bridge": {"vlan": 7}}}),
+            Delete(NAD, "shop/lan")), READY, BASE),
         Scenario("somebody edits a definition", (WEB, Edit(NAD, "shop/lan", {"spec": {"config": "{}"}}, "somebody")),
                  READY, BASE),
         Scenario("a definition is in the way", (WEB, Delete(NAD, "shop/lan")), READY,
@@ -397,4 +478,37 @@ def catalogue() -> tuple[Scenario, ...]:
             Declare("shop/web", {"placement": {"nodeSelector": {"zone": "zone-2"}}}),
             Declare("shop/web", {"placement": None})), READY, BASE),
         Scenario("re-created at once", (GOES, Together((Delete(VDCOS_VM, "shop/web"), GOES))), READY, BASE),
+        Scenario("everything that can be declared, then other things",
+            (Together((PERMITTED, *(Create({"apiVersion": "v1", "kind": "Secret", "metadata": {
+                "name": name, "namespace": "shop"}}) for name in ("keys", "nets", "pull")), Create(EVERYTHING))),
+             Declare("shop/web", OTHERWISE)), READY, (GOLD, LAN, POD_NETWORK, STORAGE)),
+        Scenario("an address, and powered off", (Create(machine(nics=("internet", "lan"))),
+            Declare("shop/web", {"powerState": "PoweredOff"})), READY, (*BASE, POD_NETWORK)),
+        Scenario("what others put on objects stays",
+            (Create(merge(machine(), {"metadata": {"finalizers": [KEPT], **THEIRS}})),
+             Together(tuple(Edit(kind, where, {"metadata": {**THEIRS, "finalizers": [KEPT, *more]}}, "somebody")
+                            for kind, where, more in ((VM, "shop/web", (VM_FINALIZER,)), (NAD, "shop/lan", ()),
+                                                      (DV, _disk_key(), ())))),
+             Declare("shop/web", {"cpu": {"cores": 2}, "disks": [disk(deletionPolicy="Delete")]}),
+             Edit(kinds.NETWORK, "lan", {"spec": {"bridge": {"vlan": 7}}}),
+             Together((Delete(VDCOS_VM, "shop/web"), Delete(kinds.NETWORK, "lan"))),
+             *(Edit(kind, where, {"metadata": {"finalizers": None}}, "somebody") for kind, where in (
+                 (VDCOS_VM, "shop/web"), (VM, "shop/web"), (NAD, "shop/lan"), (kinds.NETWORK, "lan"),
+                 (DV, _disk_key())))), {},
+            (GOLD, builders.network("lan", bridge={"name": "br0"}, metadata={"finalizers": [KEPT], **THEIRS}))),
+        Scenario("hosts and storage come later",
+            (Edit(NODE, "host-1", {"status": {"allocatable": {"bridge.network.kubevirt.io/br1": "110"}}}, ""),
+             Create(builders.storage_class("fast")),
+             Create(builders.storage_profile("fast", ("Block", ["ReadWriteOnce"]))),
+             Edit(POLICY, "vdcos-far", {"status": {"conditions": [{"type": "Available", "status": "True"}]}}, ""),
+             Edit(POLICY, "vdcos-far", {"status": {"conditions": [{"type": "Degraded", "status": "True"}]}}, "")),
+            {}, (builders.network("far", bridge={"name": "br1"}, uplink={"interfaces": ["eno2"]}),
+                 builders.datastore("fast", "fast"))),
+        Scenario("a webhook is down for minutes",
+            (Together((Refuse(VM, 200.0, ApiError(500, "InternalError", "failed calling webhook")), WEB)),), READY,
+            BASE),
+        Scenario("what is refused is tried again when somebody edits",
+            (Together((Refuse(DV, 30.0, ApiError(403, "Forbidden", 'admission webhook "disks" denied the request')),
+                       WEB, Later(40.0, Declare("shop/web", {"availability": {"restartPriority": "High"}})))),), READY,
+            BASE),
     )  # fmt: skip

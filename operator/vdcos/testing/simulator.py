@@ -70,6 +70,23 @@ class Do:
 What = Do | Happens | Arrive | Answer | Hear | Relist | Reaches | Replied
 
 
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A request about an object came to nothing: when, since when nothing else has, at which generation, and whether it
+    was refused for what it says, so that a repetition would be, too."""
+
+    at: float
+    began: float
+    generation: int
+    refused: bool
+
+    def stands(self, world: "World", item: Item) -> bool:
+        """Whether it is a reason to wait: who changes what he declares is not kept waiting for what he said before."""
+        resource = next(service.resource for service in world.served if service.name == item.service)
+        held = world.api.get(resource, item.key)
+        return held is not None and held.meta["generation"] == self.generation
+
+
 class Faults:
     """Decides what goes wrong. This one lets everything go right."""
 
@@ -202,6 +219,12 @@ class World:
         self.served = tuple(served) if served is not None else _remembering()
         self.resources, self.indexes = kinds(self.served), indexes(self.served)
         self.skew = 0.0
+        self.stirred_at = self.now
+        """When anything last happened, that is more than a look of the operator."""
+        self.failures: dict[Item, Failure] = {}
+        """What last failed of what was asked for an object."""
+        self.refusing: dict[Resource, ApiError] = {}
+        """What the API server says to every write of a resource by the operator."""
         self.script: tuple[Step, ...] = ()
         self.done = 0
         """How many steps of the script have been taken."""
@@ -216,6 +239,7 @@ class World:
         twin.cluster = self.cluster.fork(twin.api, twin.later)
         twin.tried, twin._agenda, twin.flying = list(self.tried), list(self._agenda), dict(self.flying)
         twin.deleted, twin.begun = set(self.deleted), set(self.begun)
+        twin.failures, twin.refusing = dict(self.failures), dict(self.refusing)
         twin.replicas = {name: replica.fork(twin) for name, replica in self.replicas.items()}
         return twin
 
@@ -268,7 +292,10 @@ class World:
         if candidate is None or candidate.next_attempt() > until or candidate.next_attempt() == math.inf:
             return False
         self.now = self.api.now = max(self.now, candidate.next_attempt())
+        led = candidate.remaining() > LEAST_SECONDS
         candidate.compete()
+        if not led and candidate.remaining() > LEAST_SECONDS:
+            self.stirred_at = self.now
         self.notice()
         return True
 
@@ -300,8 +327,11 @@ class World:
             return True
         self.now = self.api.now = max(self.now, due)
         if acting is not None:
+            if acting.paused_until == self.now:
+                self.stirred_at = self.now
             self._guard(acting, acting.work)
         else:
+            self.stirred_at = self.now
             self._happens(heapq.heappop(self._agenda)[2])
         self.notice()
         return True
@@ -322,7 +352,7 @@ class World:
     def _take_step(self) -> None:
         """The next step of the script."""
         step = self.script[self.done]
-        self.done += 1
+        self.done, self.stirred_at = self.done + 1, self.now
         self.note(f"*** {step}")
         step(self)
         self.notice()
@@ -367,7 +397,7 @@ class World:
     def notice(self) -> None:
         """Tell everybody whose concern it is what was just written."""
         while self.api.fresh:
-            told, self.api.fresh = self.api.fresh, []
+            told, self.api.fresh, self.stirred_at = self.api.fresh, [], self.now
             for resource, change in told:
                 self.note(change, resource)
                 self.cluster.react(resource, change)
@@ -385,6 +415,7 @@ class World:
     def start(self, name: str = "operator", life: int = 1, competes: bool = False) -> Replica:
         """A process starts: it lists everything, then watches. One of several competes for the Lease."""
         replica = self.replicas[name] = Replica(self, name, self.served, life)
+        self.stirred_at = self.now
         if competes:
             replica.stand_by()
         replica.list_all()
@@ -430,8 +461,22 @@ class World:
         tick = math.floor(self.now / TICK + 1e-6)
         self.story, self.length = (self.story * _BASE + hash((tick, event))) % _PRIME, self.length + 1
 
+    def failed(self, item: Item, error: ApiError) -> None:
+        """A request about an object has come to nothing. That something is not there is an answer, too."""
+        if error.status == 404:
+            return
+        service = next(service for service in self.served if service.name == item.service)
+        held = self.api.get(service.resource, item.key)
+        refused = error.status in (400, 403, 422)
+        before, generation = self.failures.get(item), held.meta["generation"] if held is not None else 0
+        began = before.began if before is not None and not before.refused else self.now
+        self.failures[item] = Failure(self.now, began, generation, refused)
+
     def look(self, replica: Replica, item: Item, overdue: float) -> None:
         self.told("looks", item)
+        self.looks += 1
+        if item in self.failures and not self.failures[item].refused and not replica.queue.failures(item):
+            del self.failures[item]
         if self.laws is not None:
             self.laws.looked(replica, item, overdue)
         self.note(f"{replica.name} looks at {item.service} {item.key}")
@@ -458,6 +503,10 @@ class World:
         self.tried.append(request)
         number = self.attempts
         self.faults.before(self, replica, request, number)
+        if self.api.fresh:
+            self.stirred_at = self.now
+        if request.resource in self.refusing:
+            raise self.refusing[request.resource].with_traceback(None)
         before = self.api.get(request.resource, request.key)
         version = self.api.version
         self.note(f"{replica.name} → {request.method} {request.path}")
@@ -491,7 +540,8 @@ class World:
             replicas.append(mark)
         agenda = tuple((round((at - self.now) / TICK), _said(what)) for at, _, what in sorted(self._agenda, key=_order))
         by_hand = frozenset(self.deleted), frozenset(self.begun), self.skew
-        return round(self.now / TICK), self.done, self.api.mark, self.cluster.mark(), agenda, tuple(replicas), by_hand
+        moment = round(self.now / TICK), self.done, tuple(self.refusing)
+        return *moment, self.api.mark, self.cluster.mark(), agenda, tuple(replicas), by_hand
 
     def note(self, what: object, resource: Resource | None = None) -> None:
         if self.trace is not None:
