@@ -56,7 +56,8 @@ def checks() -> dict[str, list[list[str]]]:
                 f"--fail-under={COVERAGE_FLOOR}",
             ],
         ],
-        "simulation": [[*pytest, "-n", "2", "--dist", "worksteal", "tests/simulation"]],
+        # The longest first, one at a time (tests/simulation/conftest.py).
+        "simulation": [[*pytest, "-n", "2", "--dist", "load", "--maxschedchunk", "1", "tests/simulation"]],
         "devcluster": [
             [python, "-m", "devcluster", "build"],
             [*pytest, "--timeout=600", "tests/devcluster", "-m", "not scale and not badinput", *two_clusters],

@@ -1,11 +1,29 @@
-"""Counts scenarios over all workers, for the closing line; and keeps the garbage collector from being in the way."""
+"""Counts scenarios over all workers, for the closing line; begins with what takes longest, so that no worker is
+alone at the end; and keeps the garbage collector from being in the way."""
 
 import gc
 from typing import Any
 
 import pytest
 
-SEEDS_FILE = "failed-seeds.txt"
+from vdcos.testing.drivers import Report
+
+OTHERS = 10
+"""What a test counts for that has no scenario, in writes of a scenario of the catalogue."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first: they are handed out one by one (``--maxschedchunk 1``)."""
+    items.sort(key=_weight, reverse=True)
+
+
+def _weight(item: pytest.Item) -> int:
+    from tests.simulation import test_budget, test_hosts
+
+    scenario = getattr(item, "callspec", None) and item.callspec.params.get("scenario")  # type: ignore[attr-defined]
+    if scenario is None or item.name.startswith("test_no_more"):
+        return OTHERS
+    return {**test_budget.BUDGETS, **test_hosts.BUDGETS}.get(scenario.name, OTHERS)
 
 
 def pytest_collection_finish() -> None:
@@ -20,22 +38,24 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     properties: list[tuple[str, float]] = [
         each for report in terminalreporter.stats.get("passed", []) for each in report.user_properties
     ]
-    counted, merged, spent = (
-        sum(value for name, value in properties if name == wanted) for wanted in ("scenarios", "merged", "cpu_seconds")
+    counted, distinct, merged, spent = (
+        sum(value for name, value in properties if name == wanted)
+        for wanted in ("scenarios", "distinct", "merged", "cpu_seconds")
     )
     if counted and spent:
         terminalreporter.write_line(
-            f"{counted:,.0f} scenarios ({merged:,.0f} of them joined a path that was known to the end), "
+            f"{counted:,.0f} scenarios, {distinct:,.0f} distinct ({merged:,.0f} joined a known path), "
             f"{spent:.0f} s of CPU: {counted / spent:.0f} scenarios/s/core"
         )
 
 
 @pytest.fixture
 def count(record_property: Any) -> Any:
-    """``count(scenarios, merged, cpu_seconds)`` adds to the closing line."""
+    """``count(report, cpu_seconds)`` adds to the closing line."""
 
-    def add(scenarios: int, merged: int, cpu_seconds: float) -> None:
-        for name, value in (("scenarios", scenarios), ("merged", merged), ("cpu_seconds", cpu_seconds)):
-            record_property(name, value)
+    def add(report: Report, cpu_seconds: float) -> None:
+        for name in ("scenarios", "distinct", "merged"):
+            record_property(name, getattr(report, name))
+        record_property("cpu_seconds", cpu_seconds)
 
     return add

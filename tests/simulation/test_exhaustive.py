@@ -1,21 +1,28 @@
-"""Every single fault at every write of every scenario: all laws hold, and it ends as it does without the fault."""
+"""Every single fault at every write of every scenario, and pairs of faults: all laws hold, and it ends as it does
+without."""
 
 import time
 from collections.abc import Callable
 
 import pytest
 
-from vdcos.testing.drivers import Explorer
+from vdcos.testing.drivers import Explorer, Report
+from vdcos.testing.faults import pairs
 from vdcos.testing.scenarios import Scenario, catalogue
 
-Count = Callable[[int, int, float], None]
+Count = Callable[[Report, float], None]
+
+SHARE = 4
+"""Of so many pairs of faults, one is played at each write; at the next write, another one."""
 
 
 @pytest.mark.parametrize("scenario", catalogue(), ids=lambda scenario: scenario.name)
 def test_every_fault_at_every_write(scenario: Scenario, count: Count) -> None:
     began = time.process_time()
-    report = Explorer(scenario).explore()
-    count(report.scenarios, report.merged, time.process_time() - began)
+    explorer = Explorer(scenario)
+    explorer.explore()
+    report = explorer.explore(pairs(), (0, SHARE))
+    count(report, time.process_time() - began)
     assert not report.failures, "\n".join(map(str, report.failures[:20]))
     assert report.scenarios > 100
 

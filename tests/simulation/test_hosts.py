@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
+from vdcos.testing.drivers import Report
 from vdcos.testing.failures import HostScenario, failures
 from vdcos.testing.faults import LEADER
 from vdcos.testing.hostdrivers import HostCase, HostExplorer, by_name, every, uneventful_day
@@ -82,7 +83,7 @@ SHARE = 211
 BATCHES, SEEDS = 4, 6
 DAY = 1
 
-Count = Callable[[int, int, float], None]
+Count = Callable[[Report, float], None]
 
 
 @pytest.mark.parametrize("scenario", failures(), ids=lambda scenario: scenario.name)
@@ -92,7 +93,7 @@ def test_faults(scenario: HostScenario, count: Count) -> None:
     assert explorer.reference.writes <= BUDGETS[scenario.name]
     share = 7 if scenario.name in MORE else SHARE
     report = explorer.explore(every(), (sum(map(ord, scenario.name)) % share, share))
-    count(report.scenarios, report.merged, time.process_time() - began)
+    count(report, time.process_time() - began)
     assert not report.failures, "\n".join(map(str, report.failures[:20]))
 
 
@@ -100,7 +101,7 @@ def test_faults(scenario: HostScenario, count: Count) -> None:
 def test_only_the_leader_fences(name: str, count: Count) -> None:
     began = time.process_time()
     report = HostExplorer(by_name(name), replicas=2).explore([(fault, "none") for fault in LEADER], (3, 8))
-    count(report.scenarios, report.merged, time.process_time() - began)
+    count(report, time.process_time() - began)
     assert not report.failures, "\n".join(map(str, report.failures[:20]))
 
 
@@ -113,7 +114,7 @@ def test_seeds(batch: int, count: Count) -> None:
         except Violation as violation:
             broken.append(f"{violation}; replay: vdcos sim --hosts --seed {seed}")
     assert not broken
-    count(SEEDS, 0, time.process_time() - began)
+    count(Report(SEEDS, distinct=SEEDS), time.process_time() - began)
 
 
 def test_a_day_on_which_nothing_fails() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vdcos.testing.drivers import Case
+from vdcos.testing.drivers import Case, Report
 from vdcos.testing.replica import Violation
 
 FAILED = Path(__file__).with_name("failed-seeds.txt")
@@ -14,7 +14,7 @@ BATCHES = 20
 SEEDS = 25
 """Per batch, in `make test`; `make sim` runs as many as there is time for."""
 
-Count = Callable[[int, int, float], None]
+Count = Callable[[Report, float], None]
 
 
 def remembered() -> list[int]:
@@ -37,7 +37,7 @@ def broken(seeds: list[int]) -> list[str]:
 def test_seeds(batch: int, count: Count) -> None:
     began = time.process_time()
     assert not broken(list(range(batch * SEEDS, (batch + 1) * SEEDS)))
-    count(SEEDS, 0, time.process_time() - began)
+    count(Report(SEEDS, distinct=SEEDS), time.process_time() - began)
 
 
 def test_what_failed_once() -> None:

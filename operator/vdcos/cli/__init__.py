@@ -129,6 +129,7 @@ def parser() -> argparse.ArgumentParser:
     sim.add_argument("--scenario", default="", help="replay a scenario of the catalogue")
     sim.add_argument("--write", type=int, default=0, metavar="N", help="with a fault at the operator's N-th write")
     sim.add_argument("--api", default="none", help="of the request, for example 'crash after' (default: %(default)s)")
+    sim.add_argument("--then", default="", metavar="API", help="and with another one of the request that comes next")
     sim.add_argument("--hosts", action="store_true", help="seeds of failing hosts")
     sim.add_argument("--replicas", type=int, default=1, help="processes of the operator (default: %(default)s)")
     sim.add_argument("--view", default="none", help="of the watches, for example 'late' (default: %(default)s)")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from vdcos.testing import drivers, hostdrivers
 from vdcos.testing.failures import failures
-from vdcos.testing.faults import API, CRASH, ELSEWHERE, HANGING, LEADER, USER, VIEW, AtWrite
+from vdcos.testing.faults import API, CRASH, ELSEWHERE, HANGING, LEADER, USER, VIEW, AtWrite, at_write
 from vdcos.testing.replica import Violation
 from vdcos.testing.scenarios import catalogue
 
@@ -33,17 +33,17 @@ def _scenario(chosen: argparse.Namespace) -> int:
     if explorer is None:
         return _refused(f"there is no scenario {chosen.scenario!r}; there are: {', '.join(found)}")
     hosts = explorer is hostdrivers.HostExplorer
-    if not chosen.write and (chosen.api, chosen.view) == ("none", "none"):
+    if not chosen.write and (chosen.api, chosen.view, chosen.then) == ("none", "none", ""):
         kind = hostdrivers.HostCase if hosts else drivers.Case
         alone = kind(chosen.scenario, None, replicas=chosen.replicas)
         return _run(chosen.scenario, lambda trace: alone.run(trace=trace))
     if problem := _unknown(chosen):
         return _refused(problem)
-    fault = AtWrite(chosen.write, chosen.api, chosen.view)
+    fault = at_write(chosen.write, chosen.api, chosen.view, chosen.then)
     scenario = (hostdrivers if hosts else drivers).by_name(chosen.scenario)
     explored = explorer(scenario, merge=False, replicas=chosen.replicas)
     try:
-        return _run(chosen.scenario, lambda trace: explored.replay(fault, trace), fault)
+        return _run(chosen.scenario, lambda trace: explored.replay(fault, trace), *fault.each)
     except LookupError as error:
         return _refused(str(error))
 
@@ -53,8 +53,9 @@ def _unknown(chosen: argparse.Namespace) -> str:
     apis = (*API, *HANGING, *CRASH, *USER, *ELSEWHERE, *LEADER)
     if not chosen.write:
         return "a fault needs --write, the number of a write of the operator"
-    if chosen.api not in apis:
-        return f"there is no fault {chosen.api!r} of a request; there are: {', '.join(dict.fromkeys(apis))}"
+    for api in filter(None, (chosen.api, chosen.then)):
+        if api not in apis:
+            return f"there is no fault {api!r} of a request; there are: {', '.join(dict.fromkeys(apis))}"
     if chosen.view not in VIEW:
         return f"there is no fault {chosen.view!r} of the watches; there are: {', '.join(VIEW)}"
     if chosen.api in ("paused", "cut") and chosen.replicas < 2:

@@ -502,6 +502,7 @@ _SYSTEM = ("uid", "resourceVersion", "generation", "creationTimestamp", "managed
 _OMITTED = ("labels", "annotations", "finalizers", "ownerReferences")
 """Left out when they are empty, as Go does."""
 _IDENTITY = (*_SYSTEM, "deletionGracePeriodSeconds", "name", "namespace")
+_FIXED = frozenset(_IDENTITY)
 
 
 @lru_cache(maxsize=65536)
@@ -572,6 +573,6 @@ def _left(fields: Fields, differs: trees.Difference) -> dict[Manager, frozenset[
 
 def _kept(old: Held, tree: Tree) -> Tree:
     """What nobody can change by an update: identity, and that it is being deleted."""
-    meta = {name: value for name, value in tree["metadata"].items() if name not in _IDENTITY}
-    fixed = {name: old.meta[name] for name in _IDENTITY if name in old.meta}
+    meta = {name: value for name, value in tree["metadata"].items() if name not in _FIXED}
+    fixed = {name: value for name, value in old.meta.items() if name in _FIXED}
     return {**tree, "metadata": {**meta, **fixed}}

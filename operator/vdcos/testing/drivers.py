@@ -5,7 +5,20 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from vdcos.testing.faults import API, CRASH, HANGING, TROUBLES, USER, VIEW, AtWrite, Several, Trouble, every
+from vdcos.testing.faults import (
+    API,
+    CRASH,
+    HANGING,
+    TROUBLES,
+    USER,
+    VIEW,
+    AtWrite,
+    AtWrites,
+    Several,
+    Trouble,
+    at_write,
+    every,
+)
 from vdcos.testing.laws import LONGEST, MOST_STEPS, Laws
 from vdcos.testing.replica import TICK, Violation
 from vdcos.testing.scenarios import Scenario, catalogue
@@ -31,14 +44,15 @@ class End:
 @dataclass(frozen=True, slots=True)
 class Failure:
     scenario: str
-    fault: AtWrite
+    fault: AtWrites
     violation: Violation
     replicas: int = 1
 
     def __str__(self) -> str:
-        more = f" --replicas {self.replicas}" if self.replicas > 1 else ""
-        which = f'--scenario "{self.scenario}" --write {self.fault.number}'
-        how = f'--api "{self.fault.api}" --view "{self.fault.view}"{more}'
+        first, *more = self.fault.each
+        which = f'--scenario "{self.scenario}" --write {first.number}'
+        how = f'--api "{first.api}" --view "{first.view}"' + "".join(f' --then "{fault.api}"' for fault in more)
+        how += f" --replicas {self.replicas}" if self.replicas > 1 else ""
         return f"{self.scenario}: {self.fault}: {self.violation}\n  replay: vdcos sim {which} {how}"
 
 
@@ -78,8 +92,8 @@ class Explorer:
         world = self.scenario.world(self.replicas, laws=self.laws)
         return self._run(world, snapshots=True)
 
-    def explore(self, faults: Sequence[tuple[str, str]] | None = None, part: tuple[int, int] = (0, 1)) -> Report:
-        """Every fault at every write; of several parts, one."""
+    def explore(self, faults: Sequence[tuple[str, ...]] | None = None, part: tuple[int, int] = (0, 1)) -> Report:
+        """Every fault at every write; of several parts, one. A fault is said as ``faults.at_write`` takes it."""
         chosen = list(self._cases(faults if faults is not None else every()))
         for world, fault in chosen[part[0] :: part[1]]:
             self.report.scenarios += 1
@@ -90,23 +104,24 @@ class Explorer:
         self.report.distinct = len(self.stories) - 1
         return self.report
 
-    def _cases(self, faults: Iterable[tuple[str, str]]) -> Iterator[tuple[World, AtWrite]]:
+    def _cases(self, faults: Iterable[tuple[str, ...]]) -> Iterator[tuple[World, AtWrites]]:
         pairs = list(faults)
         for world, numbers in self.points:
             for number in numbers:
-                for api, view in pairs:
-                    yield world, AtWrite(number, api, view)
+                for words in pairs:
+                    yield world, at_write(number, *words)
 
-    def replay(self, fault: AtWrite, trace: list[str]) -> End:
+    def replay(self, fault: AtWrites, trace: list[str]) -> End:
         """One path, from right before the look that makes the write; nothing is merged, so it goes to its end. Raises
         Violation, and LookupError when the scenario without a fault has no such write."""
-        starts = [world for world, numbers in self.points if fault.number in numbers]
+        first = fault.each[0].number
+        starts = [world for world, numbers in self.points if first in numbers]
         if not starts:
-            raise LookupError(f"{self.scenario.name!r} has no write {fault.number} of the operator")
+            raise LookupError(f"{self.scenario.name!r} has no write {first} of the operator")
         return self.run(starts[0], fault, trace)
 
-    def run(self, start: World, fault: AtWrite, trace: list[str] | None = None) -> End:
-        """One path: from a world, with one fault. Raises Violation."""
+    def run(self, start: World, fault: AtWrites, trace: list[str] | None = None) -> End:
+        """One path: from a world, with a fault. Raises Violation."""
         world = start.fork()
         world.faults = fault.fork()
         world.trace = trace
@@ -115,14 +130,21 @@ class Explorer:
             end = self._run(world)
         finally:
             world.close()
-        if fault.leads_elsewhere:
+        if self._leads_elsewhere(fault):
             return end
         writes = end.writes - self.reference.writes + first
-        if writes > (SLACK_OF_EDITS if fault.api in USER else SLACK):
+        if writes > sum(map(self._slack, fault.each)):
             raise Violation("write budget", f"{writes} writes more than without the fault")
         if end.essence != self.reference.essence:
             raise Violation("history independence", "it ends in another state than without the fault")
         return end
+
+    def _leads_elsewhere(self, fault: AtWrites) -> bool:
+        return fault.leads_elsewhere
+
+    def _slack(self, fault: AtWrite) -> int:
+        """Writes that it may cost."""
+        return SLACK_OF_EDITS if fault.api in USER else SLACK
 
     def _run(self, world: World, snapshots: bool = False) -> End:
         """Go on to the end, or to a known state. With snapshots, keep a fork of the world before each look that writes.

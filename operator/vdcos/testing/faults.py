@@ -51,6 +51,10 @@ VIEW = (
 )
 """Faults of what the operator sees."""
 
+NARROW = ("late itself", "late others", "repeated")
+UNCERTAIN = ("none", "lost after", "touched", "gateway", "slow")
+"""Faults after which there is more to be heard than the writer knows of."""
+
 LEADER = ("paused", "cut", "crash before", "crash after")
 """With several replicas: the process that leads stands still right after the write, or does not reach the API server
 from then on, for longer than the Lease lasts; or it ends."""
@@ -95,6 +99,10 @@ class AtWrite(Faults):
 
     def __str__(self) -> str:
         return f"{self.api}/{self.view} at write {self.number}"
+
+    @property
+    def each(self) -> tuple["AtWrite", ...]:
+        return (self,)
 
     @property
     def leads_elsewhere(self) -> bool:  # type: ignore[override]
@@ -349,9 +357,16 @@ class Several(Faults):
 
     each: tuple[AtWrite, ...]
 
+    def __str__(self) -> str:
+        return " and ".join(map(str, self.each))
+
     @property
     def over(self) -> bool:  # type: ignore[override]
         return all(fault.over for fault in self.each)
+
+    @property
+    def leads_elsewhere(self) -> bool:  # type: ignore[override]
+        return any(fault.leads_elsewhere for fault in self.each)
 
     def fork(self) -> "Several":
         twin = copy_of(self)
@@ -370,33 +385,45 @@ class Several(Faults):
             fault.after(world, replica, request, number)
 
 
+AtWrites = AtWrite | Several
+
+
+def at_write(number: int, api: str, view: str = "none", then: str = "") -> AtWrites:
+    """A fault at a write; ``then``, another one of the next request that is to write something."""
+    first = AtWrite(number, api, view)
+    return Several((first, AtWrite(number + 1, then))) if then else first
+
+
 def disturb(world: World, replica: Replica, request: Request, view: str) -> None:
     """Something is wrong with what a replica sees from now on, for a while."""
-    for kind, stream in replica.streams.items():
-        itself = stream.resource == request.resource
-        match view:
-            case "late":
-                _silence(world, replica, kind, LATE)
-            case "late itself" if itself:
-                _silence(world, replica, kind, LATE)
-            case "late others" if not itself:
-                _silence(world, replica, kind, LATE)
-            case "repeated" if stream.position:
+    kinds_seen = tuple(replica.streams)
+    itself = replica.heard_by.get(request.resource, ())
+    match view:
+        case "late":
+            _silence(world, replica, kinds_seen, LATE)
+        case "late itself":
+            _silence(world, replica, itself, LATE)
+        case "late others":
+            _silence(world, replica, tuple(kind for kind in kinds_seen if kind not in itself), LATE)
+        case "repeated":
+            for stream in replica.streams.values():
                 stream.position = max(0, stream.position - 5)
-                world.at(0.0, Hear(replica.name, kind))
-            case "expired":
-                stream.silence(world.now, LATE)
-                world.at(LATE, Relist(replica.name, kind))
-            case "rewound":
+            world.at(0.0, Hear(replica.name, kinds_seen))
+        case "expired" | "silent":
+            seconds = LATE if view == "expired" else SILENCE
+            for kind in kinds_seen:
+                replica.silence(kind, seconds)
+            world.at(seconds, Relist(replica.name, kinds_seen))
+        case "rewound":
+            for kind in kinds_seen:
                 _rewind(world, replica, kind)
-            case "silent":
-                stream.silence(world.now, SILENCE)
-                world.at(SILENCE, Relist(replica.name, kind))
+            _silence(world, replica, kinds_seen, LATE / 2)
 
 
-def _silence(world: World, replica: Replica, kind: type[Any], seconds: float) -> None:
-    replica.streams[kind].silence(world.now, seconds)
-    world.at(seconds, Hear(replica.name, kind))
+def _silence(world: World, replica: Replica, heard: tuple[type[Any], ...], seconds: float) -> None:
+    for kind in heard:
+        replica.silence(kind, seconds)
+    world.at(seconds, Hear(replica.name, heard))
 
 
 def _rewind(world: World, replica: Replica, kind: type[Any]) -> None:
@@ -412,10 +439,25 @@ def _rewind(world: World, replica: Replica, kind: type[Any]) -> None:
         elif stream.wanted(change.held):
             older[change.held.key] = change.held
     replica.store.replace(kind, [stored(kind, held) for held in older.values()], str(version))
-    _silence(world, replica, kind, LATE / 2)
+
+
+def together() -> list[tuple[str, str]]:
+    """Faults of a request with faults of the view, where the one makes a difference to the other: after a write that is
+    known to have failed there is nothing that only ``NARROW`` faults would hide, or show again."""
+    return [
+        (api, view)
+        for api in API
+        for view in VIEW
+        if (api, view) != ("none", "none") and (view not in NARROW or api in UNCERTAIN)
+    ]
 
 
 def every() -> list[tuple[str, str]]:
-    """All single faults: each API fault with each fault of the view, and the crashes."""
-    pairs = [(api, view) for api in API for view in VIEW if (api, view) != ("none", "none")]
-    return [*pairs, *((alone, "none") for alone in (*HANGING, *CRASH, *USER, *ELSEWHERE))]
+    """All single faults: of requests and the view together, and crashes and other people's doings by themselves."""
+    return [*together(), *((alone, "none") for alone in (*HANGING, *CRASH, *USER, *ELSEWHERE))]
+
+
+def pairs() -> list[tuple[str, str, str]]:
+    """Two faults, one after the other, as ``at_write`` takes them."""
+    chosen = [*(api for api in API if api != "none"), "crash before", "crash after"]
+    return [(first, "none", second) for first in chosen for second in chosen]

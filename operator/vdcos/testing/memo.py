@@ -17,6 +17,7 @@ from vdcos.core.plan import Action, Answer, Instant, Plan
 from vdcos.core.service import Founder, Service
 from vdcos.core.snapshot import Snapshot
 from vdcos.runtime.store import Store, _Shelf, decoder
+from vdcos.testing.forks import twin as copy_of
 
 T = TypeVar("T")
 
@@ -202,10 +203,12 @@ class SharedStore(Store):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.stirred: set[type[Any]] = set()
-        """Kinds of which anything was heard since somebody who looks for what has changed took them out."""
+        """Kinds whose objects may not be the API server's: something was heard, or is to be heard, or cannot be."""
         self.touched: set[type[Any]] = set(self._shelves)
         """Kinds that may have another mark by now."""
         self.marks: dict[type[Any], int] = dict.fromkeys(self._shelves, 0)
+        self.borrowed: set[type[Any]] = set()
+        """Kinds whose shelf another world holds as well: it is copied before it changes."""
         for shelf in self._shelves.values():
             shelf.objects = {}
 
@@ -226,16 +229,32 @@ class SharedStore(Store):
         super().unavailable(kind, why)
 
     def assume(self, kind: type[Any], planned: Stored) -> None:
-        self.touched.add(kind)
+        self.own(kind)
         super().assume(kind, planned)
 
     def withdraw(self, kind: type[Any], key: Key) -> None:
-        self.touched.add(kind)
+        self.own(kind)
         super().withdraw(kind, key)
 
     def _touch(self, kind: type[Any]) -> None:
         self.stirred.add(kind)
+        self.own(kind)
+
+    def own(self, kind: type[Any]) -> None:
+        """The shelf of a kind is about to change."""
         self.touched.add(kind)
+        if kind not in self.borrowed:
+            return
+        self.borrowed.discard(kind)
+        shelf = self._shelves[kind] = copy_of(self._shelves[kind])
+        shelf.objects, shelf.assumed, shelf.removed = dict(shelf.objects), dict(shelf.assumed), dict(shelf.removed)
+        shelf.indexes = [copy_of(indexed) for indexed in shelf.indexes]
+        for indexed in shelf.indexes:
+            self._indexed[indexed.index] = indexed
+            indexed.keys = {
+                word: held if isinstance(held, tuple) else dict(held) for word, held in indexed.keys.items()
+            }
+            indexed.amounts, indexed._entered = dict(indexed.amounts), dict(indexed._entered)
 
     def mark(self) -> int:
         """A hash of what the store holds besides objects that were heard, and might hold wrongly: indexes with their

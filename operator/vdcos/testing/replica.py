@@ -72,18 +72,18 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Hear:
-    """A watch of a replica brings what it has not brought yet."""
+    """Watches of a replica bring what they have not brought yet."""
 
     replica: str
-    kind: type[Any]
+    kinds: tuple[type[Any], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Relist:
-    """A watch broke off; its kind is listed again."""
+    """Watches broke off; their kinds are listed again."""
 
     replica: str
-    kind: type[Any]
+    kinds: tuple[type[Any], ...]
 
 
 SIGNS: dict[type[Any], float] = {Lease: 10.0, Heartbeat: 60.0}
@@ -130,15 +130,8 @@ class Stream:
     position: int = 0
     silent_until: float = 0.0
     silent_since: float = 0.0
-    agreed: int = -1
-    """Where in the log the store was last seen to hold what the API server holds."""
     heard_since: float = 0.0
     """Since when it has been heard without a long pause."""
-
-    def silence(self, now: float, seconds: float) -> None:
-        self.silent_since, self.silent_until = now, now + seconds
-        if seconds > getattr(self.kind, "spell", math.inf):
-            self.heard_since = now + seconds
 
 
 class Observer:
@@ -321,6 +314,14 @@ class Replica:
             else:
                 self.store.put(kind, stored(kind, change.held))
 
+    def silence(self, kind: type[Any], seconds: float) -> None:
+        """A watch says nothing for so long."""
+        stream, now = self.streams[kind], self.world.now
+        stream.silent_since, stream.silent_until = now, now + seconds
+        if seconds > getattr(kind, "spell", math.inf):
+            stream.heard_since = now + seconds
+        self.store.stirred.add(kind)
+
     # Leadership
 
     def stand_by(self) -> None:
@@ -464,28 +465,19 @@ class Replica:
     def _deviations(self) -> tuple[Any, ...]:
         """Where the store does not hold just what the API server holds, and which watches say nothing."""
         found: list[Any] = []
-        for kind, stream in self.streams.items():
-            if stream.silent_until > self.world.now:
-                found.append((kind, stream.silent_since, stream.silent_until))
+        for kind in [kind for kind in self.streams if kind in self.store.stirred]:
+            stream = self.streams[kind]
             log = self.world.api.changes(stream.resource)
-            if stream.agreed == stream.position == len(log) and kind not in self.store.stirred:
-                continue
             held, there = self.store.shelf(kind).objects, self.world.api.shelf(stream.resource)
             missing = (
                 len(there) - len(held) if not stream.selective else sum(map(stream.wanted, there.values())) - len(held)
             )
-            if (
-                missing
-                or stream.position < len(log)
-                or any(
-                    key not in there or there[key].meta["resourceVersion"] != value.metadata.resource_version
-                    for key, value in held.items()
-                )
-            ):
+            if missing or stream.position < len(log) or not _agree(held, there):
                 found.append((kind, *self._behind(kind, log, stream)))
-            else:
-                stream.agreed = len(log)
+            elif stream.silent_until <= self.world.now:
                 self.store.stirred.discard(kind)
+            if stream.silent_until > self.world.now:
+                found.append((kind, stream.silent_since, stream.silent_until))
         return tuple(found)
 
     def _behind(self, kind: type[Any], log: Sequence[Change], stream: Stream) -> tuple[Any, ...]:
@@ -505,6 +497,15 @@ class Replica:
             if stream.wanted(change.held) and change.held.version > newest.get(change.held.key, 0)
         )
         return holds, news
+
+
+def _agree(held: Mapping[Key, Stored], there: Mapping[Key, Held]) -> bool:
+    """Whether what is held is there, in the same version."""
+    for key, value in held.items():
+        found = there.get(key)
+        if found is None or found.tree["metadata"]["resourceVersion"] != value.metadata.resource_version:
+            return False
+    return True
 
 
 def _content(log: Sequence[Change], key: Key, number: int) -> int:
@@ -555,17 +556,11 @@ def _forked_store(source: SharedStore, clock: Callable[[], float], twin: Replica
     store.last_word, store.last_sign = twin.heard_at, twin.last_sign
     store.since = lambda kind: twin.streams[kind].heard_since
     store.stirred, store.touched, store.marks = set(source.stirred), set(source.touched), dict(source.marks)
+    store.borrowed, source.borrowed = set(source._shelves), set(source._shelves)
+    store._shelves, store._indexed = dict(source._shelves), dict(source._indexed)
     store._sources = dict(source._sources)
     store._changed = {kind: dict(times) for kind, times in source._changed.items()}
     store._gone = {kind: dict(times) for kind, times in source._gone.items()}
-    store._indexed = {index: copy_of(indexed) for index, indexed in source._indexed.items()}
-    for indexed in store._indexed.values():
-        indexed.keys = {word: keys if isinstance(keys, tuple) else dict(keys) for word, keys in indexed.keys.items()}
-        indexed.amounts, indexed._entered = dict(indexed.amounts), dict(indexed._entered)
-    store._shelves = {kind: copy_of(shelf) for kind, shelf in source._shelves.items()}
-    for shelf in store._shelves.values():
-        shelf.objects, shelf.assumed, shelf.removed = dict(shelf.objects), dict(shelf.assumed), dict(shelf.removed)
-        shelf.indexes = [store._indexed[indexed.index] for indexed in shelf.indexes]
     return store
 
 

@@ -365,12 +365,14 @@ class World:
                 self.at(self.replicas[name].paused_until - self.now, what)
             case Relist(name) if self.replicas[name].cut_until > self.now:
                 self.at(self.replicas[name].cut_until - self.now, what)
-            case Hear(name, kind):
+            case Hear(name, heard):
                 if (replica := self.replicas[name]).restarts_at == math.inf:
-                    replica.hear(kind)
-            case Relist(name, kind):
+                    for kind in heard:
+                        replica.hear(kind)
+            case Relist(name, heard):
                 if (replica := self.replicas[name]).restarts_at == math.inf:
-                    replica.list(kind)
+                    for kind in heard:
+                        replica.list(kind)
             case Arrive(name, number) if number in self.flying:
                 self._serve_nobody(self.flying.pop(number))
             case Arrive(name, number):
@@ -406,9 +408,10 @@ class World:
             for resource in dict.fromkeys(resource for resource, _ in told):
                 for replica in self.replicas.values():
                     for kind in replica.heard_by.get(resource, ()):
+                        replica.store.stirred.add(kind)
                         lag = self.chance.lag()
                         if replica.streams[kind].silent_until <= self.now:  # or it tells all when its silence ends
-                            self.at(lag, Hear(replica.name, kind))
+                            self.at(lag, Hear(replica.name, (kind,)))
 
     # The operator
 
@@ -439,9 +442,9 @@ class World:
             if replica.remaining() > 0:
                 self.note(f"!!! {replica.name} is cut off for {seconds} s")
                 replica.cut_until = self.now + seconds
-                for kind, stream in replica.streams.items():
-                    stream.silence(self.now, seconds)
-                    self.at(seconds, Relist(replica.name, kind))
+                for kind in replica.streams:
+                    replica.silence(kind, seconds)
+                self.at(seconds, Relist(replica.name, tuple(replica.streams)))
 
     def serve_lease(self, replica: Replica, call: LeaseCall) -> bytes:
         """A request of an elector. Raises ApiError."""
@@ -538,7 +541,7 @@ class World:
             if (mark := replica.mark()) is None:
                 return None
             replicas.append(mark)
-        agenda = tuple((round((at - self.now) / TICK), _said(what)) for at, _, what in sorted(self._agenda, key=_order))
+        agenda = tuple((round((at - self.now) / TICK), _said(what)) for at, _, what in sorted(self._agenda))
         by_hand = frozenset(self.deleted), frozenset(self.begun), self.skew
         moment = round(self.now / TICK), self.done, tuple(self.refusing)
         return *moment, self.api.mark, self.cluster.mark(), agenda, tuple(replicas), by_hand
@@ -574,10 +577,6 @@ def rest(story: int, beginning: int, length: int) -> int:
 def _said(what: What) -> int:
     """A hash that tells kinds of events apart, too: dataclasses of the same values have the same hash otherwise."""
     return hash(repr(what))
-
-
-def _order(entry: tuple[float, int, What]) -> tuple[float, int]:
-    return entry[0], entry[1]
 
 
 def bring(world: World, manifests: Iterable[Mapping[str, Any]]) -> None:
