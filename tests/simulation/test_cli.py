@@ -1,12 +1,13 @@
 """``vdcos sim``: what replays a failure prints, and what it returns."""
 
+import shlex
 from typing import Any
 
 import pytest
 
 from vdcos import cli
 from vdcos.testing import drivers
-from vdcos.testing.faults import AtWrite
+from vdcos.testing.faults import AtWrite, at_write
 from vdcos.testing.replica import Violation
 
 
@@ -21,6 +22,37 @@ def test_a_fault_is_replayed_with_its_trace(capsys: pytest.CaptureFixture[str]) 
 def test_a_seed_is_replayed(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["sim", "--seed", "1"]) == 0
     assert "all laws hold" in capsys.readouterr().out
+
+
+def test_a_case_is_replayed(capsys: pytest.CaptureFixture[str]) -> None:
+    case = '{"scenario":"create","faults":[[3,"conflict","late"]]}'
+    assert cli.main(["sim", "--case", case]) == 0
+    assert "conflict/late at write 3" in capsys.readouterr().out
+    assert cli.main(["sim", "--case", '{"scenario":"host dies"}']) == 0
+    assert cli.main(["sim", "--case", '{"scenario":"nowhere"}']) == 2
+    assert "this is no case: there is no scenario 'nowhere'" in capsys.readouterr().err
+    assert cli.main(["sim", "--case", "nonsense"]) == 2
+
+
+def test_what_seeds_find_is_said_as_a_case(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(case: drivers.Case, **rest: Any) -> None:
+        raise Violation("never two", "always")
+
+    monkeypatch.setattr(drivers.Case, "run", run)
+    assert cli.main(["sim", "--seconds", "60", "--first", "3"]) == 1
+    said = capsys.readouterr().out
+    assert "seed 3: never two: always" in said
+    assert drivers.Case.read(shlex.split(said.partition("--case ")[2])[0]).faults == ()
+
+
+def test_two_faults_are_replayed(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--write", "3", "--api", "lost after", "--then", "crash before"]
+    assert cli.main(["sim", "--scenario", "create", *words]) == 0
+    said = capsys.readouterr().out
+    assert "fault: lost after/none at write 3\nfault: crash before/none at write 4\n" in said
+    assert cli.main(["sim", "--scenario", "create", *words[:-1], "nonsense"]) == 2
+    failure = drivers.Failure("create", at_write(3, "failed", "late", "conflict"), Violation("quiet", "it wrote"))
+    assert '--write 3 --api "failed" --view "late" --then "conflict"' in str(failure)
 
 
 def test_seeds_run_for_as_long_as_is_said(capsys: pytest.CaptureFixture[str]) -> None:

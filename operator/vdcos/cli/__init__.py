@@ -123,6 +123,7 @@ def parser() -> argparse.ArgumentParser:
 
     sim = _command(commands, "sim", "run the operator in a simulated datacenter", SIM, SIM_EXAMPLES)
     sim.add_argument("--seed", type=int, help="replay this seed, with its trace")
+    sim.add_argument("--case", default="", metavar="JSON", help="replay a run as it was said, with its trace")
     sim.add_argument("--whole", action="store_true", help="do not make the run of a broken law smaller first")
     sim.add_argument("--first", type=int, default=0, metavar="SEED", help="where to begin (default: %(default)s)")
     sim.add_argument("--seconds", type=float, default=60.0, help="for how long (default: %(default)s)")

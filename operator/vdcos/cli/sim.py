@@ -2,9 +2,12 @@
 
 import argparse
 import itertools
+import shlex
 import sys
 import time
 from collections.abc import Callable
+
+import msgspec
 
 from vdcos.testing import drivers, hostdrivers
 from vdcos.testing.failures import failures
@@ -19,10 +22,15 @@ def main(chosen: argparse.Namespace) -> int:
     """Returns the exit status: 1 when a law was broken."""
     if chosen.scenario:
         return _scenario(chosen)
+    if chosen.case:
+        try:
+            return _seed(hostdrivers.case(chosen.case), shrink=not chosen.whole)
+        except (LookupError, msgspec.MsgspecError) as error:
+            return _refused(f"this is no case: {error}")
     kind = hostdrivers.HostCase if chosen.hosts else drivers.Case
     if chosen.seed is not None:
         return _seed(kind.of(chosen.seed), shrink=not chosen.whole)
-    return _many(kind, chosen.first, chosen.seconds, " --hosts" if chosen.hosts else "")
+    return _many(kind, chosen.first, chosen.seconds)
 
 
 def _scenario(chosen: argparse.Namespace) -> int:
@@ -86,7 +94,7 @@ def _run(name: str, run: Callable[[Trace], object], *faults: AtWrite) -> int:
     return 1 if broken else 0
 
 
-def _many(kind: type[drivers.Case], first: int, seconds: float, option: str) -> int:
+def _many(kind: type[drivers.Case], first: int, seconds: float) -> int:
     """Seeds in order, for so many seconds; the first that breaks a law is shrunk and said how to replay."""
     end = time.monotonic() + seconds
     for seed in itertools.count(first):
@@ -97,7 +105,7 @@ def _many(kind: type[drivers.Case], first: int, seconds: float, option: str) -> 
         try:
             case.run()
         except Violation as violation:
-            print(f"seed {seed}: {violation}\n{drivers.shrink(case)}\nreplay: vdcos sim{option} --seed {seed}")
+            print(f"seed {seed}: {violation}\nreplay: vdcos sim --case {shlex.quote(drivers.shrink(case).text)}")
             return 1
     return 0
 

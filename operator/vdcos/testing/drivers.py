@@ -3,12 +3,17 @@
 import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from typing import ClassVar
+
+import msgspec
 
 from vdcos.testing.faults import (
     API,
     CRASH,
+    ELSEWHERE,
     HANGING,
+    LEADER,
     TROUBLES,
     USER,
     VIEW,
@@ -200,8 +205,10 @@ class Explorer:
 class Case:
     """One run: a scenario, the dice that order it, when its steps are taken (nothing: at rest), and what goes wrong."""
 
+    words: ClassVar[frozenset[str]] = frozenset((*API, *HANGING, *CRASH, *USER, *ELSEWHERE, *LEADER, *VIEW, *TROUBLES))
+
     scenario: str
-    dice: int | None
+    dice: int | None = None
     hurry: tuple[float, ...] = ()
     faults: tuple[tuple[int, str, str], ...] = ()
     troubles: tuple[tuple[float, str, float], ...] = ()
@@ -230,6 +237,28 @@ class Case:
         replicas = rng.choice((1, 1, 2))
         dice = rng.randrange(1 << 30)
         return cls(scenario.name, dice, tuple(hurry), tuple(faults), tuple(troubles), replicas)
+
+    @classmethod
+    def read(cls, text: str) -> "Case":
+        """A case as ``text`` gave it. Raises msgspec.MsgspecError, and LookupError for a word that means nothing any
+        more: a case whose fault does not happen would pass for ever."""
+        case = msgspec.json.decode(text, type=cls)
+        words = {*(api for _, api, _ in case.faults), *(view for _, _, view in case.faults)}
+        words |= {kind for _, kind, _ in case.troubles}
+        if unknown := words - cls.words:
+            raise LookupError(f"there is no fault {', '.join(sorted(unknown))}")
+        case.find()
+        return case
+
+    @property
+    def text(self) -> str:
+        """Everything that the run depends on, as JSON in one line; what is as usual is left out."""
+        said = {each.name: value for each in fields(self) if (value := getattr(self, each.name)) != each.default}
+        return msgspec.json.encode(said).decode()
+
+    def find(self) -> Scenario:
+        """Its scenario. Raises LookupError."""
+        return by_name(self.scenario)
 
     def world(self, laws: Laws, trace: list[str] | None = None) -> World:
         scenario = by_name(self.scenario)
@@ -261,27 +290,33 @@ class Case:
         return world
 
 
+def broken(case: Case) -> str:
+    """The law that a case breaks, or ""."""
+    try:
+        case.run()
+    except Violation as violation:
+        return violation.law
+    return ""
+
+
 def shrink(case: Case) -> Case:
-    """A smaller case that breaks a law as well: without faults, dice and hurry that it does not need."""
-
-    def fails(candidate: Case) -> bool:
-        try:
-            candidate.run()
-        except Violation:
-            return True
-        return False
-
-    smaller = True
+    """A smaller case that breaks the same law: without faults, dice and hurry that it does not need."""
+    law, smaller = broken(case), True
+    if not law:
+        return case
     while smaller:
         smaller = False
         candidates = [replace(case, faults=case.faults[:n] + case.faults[n + 1 :]) for n in range(len(case.faults))]
+        for n, (number, api, view) in enumerate(case.faults):
+            less = {(number, "none", view), (number, api, "none")} - {case.faults[n], (number, "none", "none")}
+            candidates += [replace(case, faults=(*case.faults[:n], each, *case.faults[n + 1 :])) for each in less]
         candidates += [replace(case, dice=None)] if case.dice is not None else []
         candidates += [replace(case, hurry=())] if case.hurry else []
         candidates += [replace(case, replicas=1)] if case.replicas > 1 else []
         without = range(len(case.troubles))
         candidates += [replace(case, troubles=case.troubles[:n] + case.troubles[n + 1 :]) for n in without]
         for candidate in candidates:
-            if fails(candidate):
+            if broken(candidate) == law:
                 case, smaller = candidate, True
                 break
     return case

@@ -96,6 +96,8 @@ class _Mended:
 class HostCase(Case):
     """One run of a scenario of hosts, with other troubles beside its own. At last people care for what is left."""
 
+    words = Case.words | {*KINDS, *(f"{kind} {name}" for kind in (*HOST_FAULTS, *BMC_FAULTS) for name in NAMES)}
+
     @classmethod
     def of(cls, seed: int) -> "HostCase":
         rng = random.Random(seed)  # noqa: S311  not for secrets
@@ -113,6 +115,9 @@ class HostCase(Case):
             )
         replicas = rng.choice((1, 1, 2))
         return cls(scenario.name, rng.randrange(1 << 30), (), tuple(faults), tuple(troubles), replicas)
+
+    def find(self) -> HostScenario:
+        return by_name(self.scenario)
 
     def world(self, laws: Laws, trace: list[str] | None = None) -> World:
         chance = Chance() if self.dice is None else Dice(self.dice)
@@ -231,6 +236,14 @@ def uneventful_day(seed: int) -> World:
             said = [each["says"] for each in declared[0].tree["spec"]["evidence"]]
             raise Violation("no false alarm", f"{declared[0].key}, whose host lives: {said}")
     return world
+
+
+def case(text: str) -> Case:
+    """A case of either kind from its JSON. Raises as ``Case.read``."""
+    try:
+        return Case.read(text)
+    except LookupError:
+        return HostCase.read(text)
 
 
 def by_name(name: str) -> HostScenario:
