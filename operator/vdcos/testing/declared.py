@@ -61,7 +61,8 @@ def as_kubevirt_has_it(vm: Held, child: Tree) -> Tree:
     volumes = [_by_claim(volume) for volume in template.get("volumes", ())]
     networks = [network for network in template.get("networks", ()) if network["name"] in kept]
     domain = {**domain, "devices": devices, "firmware": firmware}
-    spec = _said(**{**template, "domain": domain, "volumes": volumes, "networks": networks})
+    selector = template.get("nodeSelector") or None  # an empty one, which somebody else has left, selects nothing
+    spec = _said(**{**template, "domain": domain, "volumes": volumes, "networks": networks, "nodeSelector": selector})
     tree = {**child, "template": {**child["template"], "spec": spec}}
     del tree["runStrategy"]
     return tree

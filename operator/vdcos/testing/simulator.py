@@ -477,7 +477,6 @@ class World:
 
     def look(self, replica: Replica, item: Item, overdue: float) -> None:
         self.told("looks", item)
-        self.looks += 1
         if item in self.failures and not self.failures[item].refused and not replica.queue.failures(item):
             del self.failures[item]
         if self.laws is not None:
