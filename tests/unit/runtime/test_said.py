@@ -18,7 +18,7 @@ from vdcos.core.plan import Apply, Create
 from vdcos.runtime import logs
 from vdcos.runtime.endpoints import OLDEST_WORD, Health, serve
 from vdcos.runtime.engine import Outcome
-from vdcos.runtime.events import EVENT, WAITING, Events, Turns, worth_an_event
+from vdcos.runtime.events import BURST, EVENT, PER_SECOND, WAITING, Events, Turns, worth_an_event
 from vdcos.runtime.metrics import Metrics
 from vdcos.runtime.observers import Everyone, Log, transitions
 from vdcos.runtime.port import Port
@@ -111,6 +111,25 @@ async def test_who_waits_for_an_event_gets_the_next() -> None:
     await asyncio.sleep(0)
     waiting.put("", {"n": 1})
     assert await getting == {"n": 1}
+
+
+@pytest.mark.looptime
+async def test_many_events_at_once_leave_room_for_others() -> None:
+    counted: list[str] = []
+    events = Events({"boxes": BOXES}, "me", counted.append)
+
+    class Answers:
+        async def call(self, verb: str, method: str, path: str, **_: Any) -> bytes:
+            return b"{}"
+
+    for _ in range(700):
+        events.said(ITEM, OWNER, said(), said(Ready="True"))
+    posting = asyncio.create_task(events.run(Answers()))
+    await asyncio.sleep(0.1)
+    assert len(counted) == BURST
+    await asyncio.sleep(20)
+    assert len(counted) == pytest.approx(BURST + 20 * PER_SECOND, abs=2)
+    posting.cancel()
 
 
 # Metrics
