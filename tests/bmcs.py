@@ -1,4 +1,4 @@
-"""BMCs to test against that are not ours: OpenStack's emulator (Redfish), and the one in pyghmi (IPMI)."""
+"""BMCs to test against that are not ours: OpenStack's emulator (Redfish), pyghmi's and OpenIPMI's (IPMI)."""
 
 import contextlib
 import os
@@ -118,6 +118,60 @@ def ipmi(state: Path, url: str = "", body: str = "") -> Iterator[int]:
         port = int(probe.getsockname()[1])
     command = [sys.executable, "-c", IPMI, str(port), str(state), url, body, USERNAME, PASSWORD]
     process = Popen(command, stdout=DEVNULL, stderr=DEVNULL)
+    try:
+        yield port
+    finally:
+        process.kill()
+        process.wait()
+
+
+CHASSIS = """#!/bin/sh
+# ipmi_sim calls it with an address, then: get power, or: set power 0|1
+case "$2 $4" in
+  "set 0") echo off > {state} ;;
+  "set 1") echo on > {state} ;;
+  *) if [ "$(cat {state})" = on ]; then echo power:1; else echo power:0; fi ;;
+esac
+"""
+LAN = """
+name "host"
+set_working_mc 0x20
+  startlan 1
+    addr 127.0.0.1 {port}
+    priv_limit admin
+    allowed_auths_callback none md2 md5 straight
+    allowed_auths_user none md2 md5 straight
+    allowed_auths_operator none md2 md5 straight
+    allowed_auths_admin none md2 md5 straight
+    guid a123456789abcdefa123456789abcdef
+  endlan
+  chassis_control "{chassis} 0x20"
+  user 1 true "" "{password}" user 10 none md2 md5 straight
+  user 2 true "{user}" "{password}" admin 10 none md2 md5 straight
+"""
+CONTROLLER = """
+mc_setbmc 0x20
+mc_add 0x20 0 no-device-sdrs 0x23 9 8 0x9f 0x1291 0xf02 persist_sdr
+mc_enable 0x20
+"""
+
+
+@contextlib.contextmanager
+def openipmi(program: str, state: Path) -> Iterator[int]:
+    """OpenIPMI's simulator (``ipmi_sim``, Debian package openipmi), as ``ipmi``."""
+    state.write_text("on\n")
+    folder = state.parent
+    chassis, lan, emulation = folder / "chassis", folder / "lan.conf", folder / "sim.emu"
+    chassis.write_text(CHASSIS.format(state=state))
+    chassis.chmod(0o700)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    lan.write_text(LAN.format(port=port, chassis=chassis, user=USERNAME, password=PASSWORD))
+    emulation.write_text(CONTROLLER)
+    (folder / "sim").mkdir()
+    command = [program, "-c", str(lan), "-f", str(emulation), "-s", str(folder / "sim"), "-n"]
+    process = Popen(command, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL)
     try:
         yield port
     finally:

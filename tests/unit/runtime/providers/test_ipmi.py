@@ -1,6 +1,7 @@
-"""IPMI against pyghmi's own simulated BMC, in a process of its own."""
+"""IPMI against simulated BMCs in processes of their own: pyghmi's, and OpenIPMI's where it is installed."""
 
 import asyncio
+import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -13,9 +14,13 @@ from vdcos.providers.fencing.contract import Failed, Power, Target
 from vdcos.runtime.providers.ipmi import Ipmi
 
 
-@pytest.fixture
-def port(tmp_path: Path) -> Iterator[int]:
-    with bmcs.ipmi(tmp_path / "power") as found:
+@pytest.fixture(params=["pyghmi", "OpenIPMI"])
+def port(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[int]:
+    state = tmp_path / "power"
+    program = shutil.which("ipmi_sim")
+    if request.param == "OpenIPMI" and program is None:
+        pytest.skip("there is no ipmi_sim (Debian package openipmi)")
+    with bmcs.ipmi(state) if program is None or request.param == "pyghmi" else bmcs.openipmi(program, state) as found:
         yield found
 
 
@@ -38,7 +43,7 @@ async def power(port: int) -> Power:
 async def test_it_reads_the_power_and_takes_it_away(port: int, tmp_path: Path) -> None:
     assert await power(port) is Power.ON
     await Ipmi().power_off(target(port))
-    assert (tmp_path / "power").read_text() == "off"
+    assert (tmp_path / "power").read_text().strip() == "off"
     assert await power(port) is Power.OFF
     await Ipmi().power_off(target(port))
     with pytest.raises(Failed, match="IPMI to") as error:
