@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from vdcos.testing.drivers import Explorer, Report
-from vdcos.testing.faults import pairs
+from vdcos.testing.drivers import Explorer, Report, by_name
+from vdcos.testing.faults import outages, pairs
 from vdcos.testing.scenarios import Scenario, catalogue
 
 Count = Callable[[Report, float], None]
@@ -25,6 +25,22 @@ def test_every_fault_at_every_write(scenario: Scenario, count: Count) -> None:
     count(report, time.process_time() - began)
     assert not report.failures, "\n".join(map(str, report.failures[:20]))
     assert report.scenarios > 100
+
+
+OUTAGES = (
+    "create", "delete with its disk", "policy to Delete and back", "grow a disk", "full datastore, then room",
+    "host loses power and is fenced", "somebody deletes the child", "room for one of two disks",
+    "network in use is deleted", "a write war",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OUTAGES)
+def test_outages_at_every_write(name: str, count: Count) -> None:
+    """They last longer than any path that is known, so that each goes to its end."""
+    began = time.process_time()
+    report = Explorer(by_name(name)).explore(outages())
+    count(report, time.process_time() - began)
+    assert not report.failures, "\n".join(map(str, report.failures[:20]))
 
 
 def test_the_catalogue_is_wide() -> None:

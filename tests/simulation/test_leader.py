@@ -10,7 +10,7 @@ from vdcos.testing.drivers import Explorer, Report, by_name
 from vdcos.testing.faults import LEADER
 
 SCENARIOS = ("create", "delete and re-create", "policy to Delete and back", "grow a disk", "full datastore, then room")
-FAULTS = [(fault, "none") for fault in LEADER]
+FAULTS = [(fault, "none") for fault in (*LEADER, "outage 503")]
 
 Count = Callable[[Report, float], None]
 

@@ -12,6 +12,7 @@ from vdcos.runtime.queue import Item, Queue
 from vdcos.runtime.store import Store
 from vdcos.testing import replica
 from vdcos.testing.drivers import Case, Explorer, by_name, shrink
+from vdcos.testing.faults import OUTAGE, AtWrite, outages
 from vdcos.testing.laws import Laws
 from vdcos.testing.memo import Impure, Memo
 from vdcos.testing.replica import Violation
@@ -129,6 +130,30 @@ def test_merging_hides_nothing(name: str, bug: Callable[[pytest.MonkeyPatch], No
     assert fast.distinct == slow.distinct
     assert fast.failures
     assert [str(failure) for failure in fast.failures] == [str(failure) for failure in slow.failures]
+
+
+def test_what_nobody_finds_out_any_more_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is assumed in an outage is booked on an object that nobody looks at."""
+    reconcile = Engine.reconcile
+
+    def leaking(engine: Engine, item: Item) -> Conversation:
+        if known := engine._unsure.get(item):
+            engine._unsure.setdefault(item._replace(service="nobody"), []).extend(known)
+        return reconcile(engine, item)
+
+    monkeypatch.setattr(Engine, "reconcile", leaking)
+    found = Explorer(by_name("create")).explore(outages())
+    assert any("will never know" in failure.violation.what for failure in found.failures)
+
+
+def test_an_outage_lasts_and_ends() -> None:
+    for outage, view in outages():
+        trace: list[str] = []
+        Explorer(by_name("create")).replay(AtWrite(3, outage, view), trace)
+        refused = [float(line[:9]) for line in trace if "refused" in line]
+        assert len(refused) > 3, outage
+        assert refused[-1] - refused[0] > OUTAGE / 2, outage
+        assert any("Ready=True" in line for line in trace), outage
 
 
 def test_a_plan_that_depends_on_anything_else_is_impure() -> None:

@@ -11,7 +11,7 @@ import msgspec
 
 from vdcos.testing import drivers, hostdrivers
 from vdcos.testing.failures import failures
-from vdcos.testing.faults import API, CRASH, ELSEWHERE, HANGING, LEADER, USER, VIEW, AtWrite, at_write
+from vdcos.testing.faults import API, CRASH, ELSEWHERE, HANGING, LEADER, OUTAGES, USER, VIEW, AtWrite, at_write
 from vdcos.testing.replica import Violation
 from vdcos.testing.scenarios import catalogue
 
@@ -58,7 +58,7 @@ def _scenario(chosen: argparse.Namespace) -> int:
 
 def _unknown(chosen: argparse.Namespace) -> str:
     """What is wrong with a fault that somebody asks for, or ""."""
-    apis = (*API, *HANGING, *CRASH, *USER, *ELSEWHERE, *LEADER)
+    apis = (*API, *HANGING, *CRASH, *OUTAGES, *USER, *ELSEWHERE, *LEADER)
     if not chosen.write:
         return "a fault needs --write, the number of a write of the operator"
     for api in filter(None, (chosen.api, chosen.then)):
@@ -66,7 +66,7 @@ def _unknown(chosen: argparse.Namespace) -> str:
             return f"there is no fault {api!r} of a request; there are: {', '.join(dict.fromkeys(apis))}"
     if chosen.view not in VIEW:
         return f"there is no fault {chosen.view!r} of the watches; there are: {', '.join(VIEW)}"
-    if chosen.api in ("paused", "cut") and chosen.replicas < 2:
+    if chosen.api == "paused" and chosen.replicas < 2:
         return f"{chosen.api!r} is about who leads: it needs --replicas 2"
     return ""
 

@@ -14,6 +14,7 @@ from vdcos.testing.faults import (
     ELSEWHERE,
     HANGING,
     LEADER,
+    OUTAGES,
     TROUBLES,
     USER,
     VIEW,
@@ -205,7 +206,9 @@ class Explorer:
 class Case:
     """One run: a scenario, the dice that order it, when its steps are taken (nothing: at rest), and what goes wrong."""
 
-    words: ClassVar[frozenset[str]] = frozenset((*API, *HANGING, *CRASH, *USER, *ELSEWHERE, *LEADER, *VIEW, *TROUBLES))
+    words: ClassVar[frozenset[str]] = frozenset(
+        (*API, *HANGING, *CRASH, *USER, *ELSEWHERE, *LEADER, *OUTAGES, *VIEW, *TROUBLES)
+    )
 
     scenario: str
     dice: int | None = None
@@ -227,7 +230,7 @@ class Case:
                 at += rng.choice((0.0, 0.3, 2.0, 10.0)) * rng.random()
                 hurry.append(round(at, 3))
         faults = sorted(
-            (rng.randrange(1, 30), rng.choice((*API, *HANGING, *CRASH, *USER)), rng.choice(VIEW))
+            (rng.randrange(1, 30), rng.choice((*API, *HANGING, *CRASH, *USER, *OUTAGES)), rng.choice(VIEW))
             for _ in range(rng.randrange(5))
         )
         troubles = [

@@ -1,5 +1,6 @@
 """What goes wrong: one API fault and one fault of the view, both at the n-th write of the operator."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +9,7 @@ import msgspec
 from vdcos.core import kinds
 from vdcos.core.foreign.multus import NetworkAttachmentDefinition
 from vdcos.core.objects import Key, Resource
+from vdcos.core.ownership import GROUP
 from vdcos.runtime.requests import ApiError, Request
 from vdcos.testing.apiserver import Held
 from vdcos.testing.cluster import DV, VM, Tell
@@ -59,6 +61,19 @@ LEADER = ("paused", "cut", "crash before", "crash after")
 """With several replicas: the process that leads stands still right after the write, or does not reach the API server
 from then on, for longer than the Lease lasts; or it ends."""
 
+OUTAGE = 20.0
+"""Seconds that an outage lasts."""
+OUTAGES: Mapping[str, ApiError] = {
+    "outage 500": ApiError(500, "InternalError", "etcdserver: request timed out"),
+    "outage webhook": ApiError(500, "InternalError", "failed calling webhook: connection refused"),
+    "outage 429": ApiError(429, "TooManyRequests", "too many requests, please try again later", 1.0),
+    "outage 503": ApiError(503, "ServiceUnavailable", "apiserver is shutting down", 5.0),
+}
+"""What is answered for a while, beginning with that write: to every write; to every write of kinds that are not ours,
+since nobody is there who admits them; to every request. "cut" is the outage of the network: nothing is answered, and
+the watches break off."""
+EVERY_REQUEST = ("outage 429", "outage 503")
+
 USER = ("reconsidered", "taken", "overtaken")
 """Somebody edits the VirtualMachines at that moment, or makes an object under the name of the one that is about to be
 created; half a second later it is taken back. Overtaken: they are edited after the write, and its answer comes last."""
@@ -81,6 +96,10 @@ NAMESAKES: dict[Resource, Any] = {
 DOWN = 20.0
 SLOW = {"slow": 0.5, "hanging": 6.0, "overtaken": 0.001, "deleted": 0.001}
 ANSWERED_LATE = ("overtaken", "deleted")
+AFTER = ("lost after", "gateway", "crash after", "down after", "paused")
+"""They strike when the write has been carried out."""
+LASTING = ("touched", *USER, "deleted", *OUTAGES)
+"""They are over when something that they put on the agenda calls ``Faults.lift``."""
 ANSWERED_AFTER = 2.0
 OVERTAKEN = 0.3
 LATE = 0.5
@@ -96,6 +115,8 @@ class AtWrite(Faults):
     api: str
     view: str = "none"
     over: bool = False
+    began: bool = False
+    """Whether an outage has begun."""
 
     def __str__(self) -> str:
         return f"{self.api}/{self.view} at write {self.number}"
@@ -115,37 +136,38 @@ class AtWrite(Faults):
             return ANSWERED_AFTER
         return SLOW.get(self.api, 0.0) if world.attempts + 1 == self.number else 0.0
 
+    def lift(self, number: int) -> None:
+        self.over = self.over or number == self.number
+
+    def reached(self, world: World, replica: Replica, request: Request | None) -> None:
+        if self.began and not self.over and self.api in EVERY_REQUEST:
+            raise _again(OUTAGES[self.api])
+
     def before(self, world: World, replica: Replica, request: Request, number: int) -> None:
+        if self.api in OUTAGES:
+            self._is_out(world, replica, request, number)
+            return
         if number != self.number:
             return
         world.note(f"!!! {self}")
         disturb(world, replica, request, self.view)
-        self.over = self.api not in (
-            "lost after",
-            "gateway",
-            "crash after",
-            "down after",
-            "paused",
-            "touched",
-            "deleted",
-            *USER,
-        )
+        self.over = self.api not in (*AFTER, *LASTING)
         match self.api:
             case "lost before":
                 raise ApiError(0, "Timeout", "no answer in time")
             case "conflict":
                 raise ApiError(409, "Conflict", "the object has been modified")
             case "touched":
-                touch = _Touch(self, request.resource, request.key)
+                touch = _Touch(self.number, request.resource, request.key)
                 touch(world, "yes")
                 world.at(RECONSIDERED, Do(touch))
             case "cut":
                 world.cut(DOWN)
                 raise NO_ANSWER
             case "reconsidered":
-                _reconsider(world, self)
+                _reconsider(world, self.number)
             case "taken":
-                _take(world, self, request)
+                _take(world, self.number, request)
             case "replaced":
                 _replace(world, request)
             case "re-created":
@@ -165,10 +187,11 @@ class AtWrite(Faults):
                 raise Crash
 
     def after(self, world: World, replica: Replica, request: Request, number: int) -> None:
-        if number != self.number or self.over or self.api in ("touched", "reconsidered", "taken"):
+        if number != self.number or self.over:
             return
         if self.api in ANSWERED_LATE:
-            world.at(OVERTAKEN, Do(_Meanwhile(self, request.key)))
+            world.at(OVERTAKEN, Do(_Meanwhile(self.number, self.api, request.key)))
+        if self.api in LASTING:
             return
         self.over = True
         match self.api:
@@ -182,29 +205,52 @@ class AtWrite(Faults):
                 replica.restart_delay = DOWN if self.api == "down after" else 0.0
                 raise Crash
 
+    def _is_out(self, world: World, replica: Replica, request: Request, number: int) -> None:
+        if number == self.number:
+            self.began = True
+            world.note(f"!!! {self}")
+            disturb(world, replica, request, self.view)
+            world.at(OUTAGE, Do(_Heal(number)))
+        if self.began and not self.over and (self.api != "outage webhook" or request.resource.group != GROUP):
+            raise _again(OUTAGES[self.api])
 
-def _reconsider(world: World, fault: AtWrite) -> None:
+
+@dataclass(frozen=True)
+class _Heal:
+    number: int
+
+    def __call__(self, world: World) -> None:
+        world.faults.lift(self.number)
+
+
+def _again(error: ApiError) -> ApiError:
+    """The same, without where it was raised before."""
+    return ApiError(error.status, error.reason, error.message, error.retry_after)
+
+
+def _reconsider(world: World, number: int) -> None:
     """Another placement that fits every host, and none again."""
 
     if any("placement" in held.tree["spec"] for held in world.api.all(kinds.VIRTUAL_MACHINE)):
-        fault.over = True
+        world.faults.lift(number)
         return
     _place(world, {"nodeSelector": {"pool": "all"}})
-    world.at(RECONSIDERED, Do(_TakeBack(fault)))
+    world.at(RECONSIDERED, Do(_TakeBack(number)))
 
 
 @dataclass(frozen=True)
 class _Meanwhile:
     """What happens while the answer to a write is on its way."""
 
-    fault: AtWrite
+    number: int
+    api: str
     key: Key
 
     def __call__(self, world: World) -> None:
-        if self.fault.api == "overtaken":
-            _reconsider(world, self.fault)
+        if self.api == "overtaken":
+            _reconsider(world, self.number)
             return
-        self.fault.over = True
+        world.faults.lift(self.number)
         world.api.delete(kinds.VIRTUAL_MACHINE, self.key)
 
 
@@ -244,19 +290,19 @@ def _place(world: World, placement: dict[str, Any] | None) -> None:
 
 @dataclass(frozen=True)
 class _TakeBack:
-    fault: AtWrite
+    number: int
 
     def __call__(self, world: World) -> None:
-        self.fault.over = True
+        world.faults.lift(self.number)
         _place(world, None)
 
 
-def _take(world: World, fault: AtWrite, request: Request) -> None:
+def _take(world: World, number: int, request: Request) -> None:
     """Somebody makes a namesake a moment before, and deletes it later."""
     manifest = msgspec.json.decode(request.body or b"null")
     known = world.api.get(request.resource, request.key) is not None
     if known or not isinstance(manifest, dict) or "kind" not in manifest:
-        fault.over = True
+        world.faults.lift(number)
         return
     meta = {"name": request.key.name, **({"namespace": request.key.namespace} if request.key.namespace else {})}
     spec = manifest.get("spec", {})
@@ -266,19 +312,20 @@ def _take(world: World, fault: AtWrite, request: Request) -> None:
         spec = _another(spec)
     theirs = {"apiVersion": manifest["apiVersion"], "kind": manifest["kind"], "metadata": meta, "spec": spec}
     world.api.create(request.resource, theirs, "somebody")
-    world.at(RECONSIDERED, Do(_Withdraw(fault, request.resource, request.key)))
+    world.at(RECONSIDERED, Do(_Withdraw(number, request.resource, request.key)))
 
 
 @dataclass(frozen=True)
 class _Touch:
     """An annotation on an object: it is put there, and taken away."""
 
-    fault: AtWrite
+    number: int
     resource: Resource
     key: Key
 
     def __call__(self, world: World, value: str | None = None) -> None:
-        self.fault.over = value is None
+        if value is None:
+            world.faults.lift(self.number)
         if world.api.get(self.resource, self.key) is not None:
             touched = {"metadata": {"annotations": {TOUCHED: value}}}
             world.api.merge_patch(self.resource, self.key, touched, "somebody")
@@ -293,12 +340,12 @@ def _another(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class _Withdraw:
-    fault: AtWrite
+    number: int
     resource: Resource
     key: Key
 
     def __call__(self, world: World) -> None:
-        self.fault.over = True
+        world.faults.lift(self.number)
         if world.api.get(self.resource, self.key) is not None:
             world.api.delete(self.resource, self.key)
 
@@ -367,6 +414,14 @@ class Several(Faults):
     @property
     def leads_elsewhere(self) -> bool:  # type: ignore[override]
         return any(fault.leads_elsewhere for fault in self.each)
+
+    def lift(self, number: int) -> None:
+        for fault in self.each:
+            fault.lift(number)
+
+    def reached(self, world: World, replica: Replica, request: Request | None) -> None:
+        for fault in self.each:
+            fault.reached(world, replica, request)
 
     def fork(self) -> "Several":
         twin = copy_of(self)
@@ -455,6 +510,11 @@ def together() -> list[tuple[str, str]]:
 def every() -> list[tuple[str, str]]:
     """All single faults: of requests and the view together, and crashes and other people's doings by themselves."""
     return [*together(), *((alone, "none") for alone in (*HANGING, *CRASH, *USER, *ELSEWHERE))]
+
+
+def outages() -> list[tuple[str, str]]:
+    """The outages, as faults of ``every``. They move all that follows in time."""
+    return [(outage, "none") for outage in ("cut", *OUTAGES)]
 
 
 def pairs() -> list[tuple[str, str, str]]:

@@ -8,7 +8,19 @@ from vdcos.core import kinds
 from vdcos.testing.cluster import Tell
 from vdcos.testing.drivers import Case, Explorer
 from vdcos.testing.failures import HostScenario, failures
-from vdcos.testing.faults import API, CRASH, HANGING, HOST_FAULTS, VIEW, AtWrite, AtWrites, Several, Trouble, together
+from vdcos.testing.faults import (
+    API,
+    CRASH,
+    HANGING,
+    HOST_FAULTS,
+    OUTAGES,
+    VIEW,
+    AtWrite,
+    AtWrites,
+    Several,
+    Trouble,
+    together,
+)
 from vdcos.testing.hostlaws import HostLaws, is_down
 from vdcos.testing.hypervisor.values import BMC_FAULTS, ClearFault, Fault, Partition, PowerOff, Recover, SetFault
 from vdcos.testing.laws import LONGEST, Laws
@@ -103,7 +115,7 @@ class HostCase(Case):
         rng = random.Random(seed)  # noqa: S311  not for secrets
         scenario = rng.choice(failures())
         faults = sorted(
-            (rng.randrange(1, 50), rng.choice((*API, *HANGING, *CRASH)), rng.choice(VIEW))
+            (rng.randrange(1, 50), rng.choice((*API, *HANGING, *CRASH, *OUTAGES)), rng.choice(VIEW))
             for _ in range(max(0, rng.randrange(5) - 1))
         )
         troubles = []

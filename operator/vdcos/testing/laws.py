@@ -123,6 +123,9 @@ class Laws:
             contents.datastore_is_as_found(world, datastore)
         contents.identities_are_unique(world)
         _no_orphans(world)
+        for replica in world.replicas.values():
+            if replica.remaining() > 0 and (doubts := replica.doubts()):
+                raise Violation("quiet at rest", f"{replica.name} will never know what became of writes of {doubts}")
         found = hash(msgspec.json.encode(essence))
         state = hash((found, *(replica.memory() for replica in world.replicas.values())))
         if state not in self.quiet:
@@ -356,7 +359,7 @@ def _plugged(vmi: Held) -> list[str]:
 
 
 def _no_disk_is_lost(world: World, resource: Resource, held: Held) -> None:
-    """A disk goes only by hand, with its namespace, or with a VM that said so when it went or was last seen."""
+    """A disk goes only by hand, with its namespace, or with a VM that said so when it was last seen, or since."""
     labels = held.meta.get("labels", {})
     vm, disk = labels.get(disks.VM), labels.get(disks.DISK)
     by_hand = {(DV, held.key), (PVC, held.key), (NAMESPACE, Key("", held.key.namespace))}
@@ -367,7 +370,7 @@ def _no_disk_is_lost(world: World, resource: Resource, held: Held) -> None:
         seen = gone.tree.get("status", {}).get("observedGeneration")
         for each in (change.held for change in log if change.held.meta["uid"] == gone.meta["uid"]):
             declared = {d["name"]: d.get("deletionPolicy") for d in each.tree["spec"].get("disks", ())}
-            if each.meta["generation"] in (seen, gone.meta["generation"]) and declared.get(disk) == "Delete":
+            if each.meta["generation"] >= (seen or 0) and declared.get(disk) == "Delete":
                 return
     raise Violation("no lost disk", f"{resource.kind} {held.key} was deleted, and nobody said so")
 

@@ -102,6 +102,12 @@ class Faults:
         """Seconds by which a request is late."""
         return 0.0
 
+    def lift(self, number: int) -> None:
+        """What began at the number-th write is over."""
+
+    def reached(self, world: "World", replica: Replica, request: Request | None) -> None:
+        """A request that is no write is about to reach the API server; None: one of an elector. May raise ApiError."""
+
     def before(self, world: "World", replica: Replica, request: Request, number: int) -> None:
         """The number-th write is about to reach the API server. May raise ApiError or Crash."""
 
@@ -450,6 +456,7 @@ class World:
         """A request of an elector. Raises ApiError."""
         if replica.cut_until > self.now:
             raise NO_ANSWER
+        self.faults.reached(self, replica, None)
         key = Key(*LEASE)
         match call.method:
             case "GET":
@@ -499,6 +506,7 @@ class World:
         if replica.cut_until > self.now:
             raise NO_ANSWER
         if not request.writes:
+            self.faults.reached(self, replica, request)
             return self.api.handle(request)
         if self.laws is not None:
             self.laws.sent(self, replica)
