@@ -41,11 +41,11 @@ MONITORING = "services/virtualmachine/monitoring.py"
 MUTANTS: tuple[Mutant, ...] = (
     # The engine
     Mutant("The failure of an action is taken for success", ENGINE,
-           "        return self._after(failure)\n\n    def _act(",
+           "        return self._after(item, failure)\n\n    def _act(",
            "        return Outcome(\"done\")\n\n    def _act(",
            (Run("create", "conflict"),)),
     Mutant("The failure of a status write is taken for success", ENGINE,
-           "            return self._after(error)\n        except Exception as error:",
+           "            return self._after(item, error)\n        except Exception as error:",
            "            return Outcome(\"done\")\n        except Exception as error:",
            (Run("create", "conflict"),)),
     Mutant("Every action is carried out twice", ENGINE,

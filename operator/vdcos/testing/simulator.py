@@ -84,7 +84,7 @@ class Failure:
         """Whether it is a reason to wait: who changes what he declares is not kept waiting for what he said before."""
         resource = next(service.resource for service in world.served if service.name == item.service)
         held = world.api.get(resource, item.key)
-        return held is not None and held.meta["generation"] == self.generation
+        return held is None or held.meta["generation"] == self.generation
 
 
 class Faults:
