@@ -36,9 +36,6 @@ class Together:
 Colloquy = Generator[Request | Together, Any, "Outcome"]
 """A conversation in which some requests may be made at the same time."""
 
-AT_ONCE = 25
-"""Requests that are made at the same time, at most."""
-
 # A plan whose actions are done must come out empty. Creating, and reacting to what the answers say, takes two or
 # three rounds; more is a plan that fights itself.
 ROUNDS = 6
@@ -649,7 +646,7 @@ def _batches(actions: Sequence[Action]) -> Iterable[Sequence[int]]:
     batch: list[int] = []
     for number, action in enumerate(actions):
         hurries = isinstance(action, Delete) and action.now
-        if batch and (not hurries or len(batch) == AT_ONCE):
+        if batch and not hurries:
             yield batch
             batch = []
         if hurries:

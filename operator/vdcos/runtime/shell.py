@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 
 IN_FLIGHT = 32
 """Conversations at a time. Their plans still run one after the other: what is in flight are requests."""
+AT_ONCE = 40
+"""Requests of one conversation at the same time; connections are left for others."""
 LEAST_SECONDS = 1.0
 """A write is not begun with less time than this left of our right to write."""
 MOST_SECONDS = 30.0
@@ -199,7 +201,13 @@ class Shell:
 
     async def _send_all(self, together: Together) -> list[bytes | ApiError]:
         """At the same time. All are over when one of them raises."""
-        answers = await asyncio.gather(*map(self._send, together.requests), return_exceptions=True)
+        room = asyncio.Semaphore(AT_ONCE)
+
+        async def send(request: Request) -> bytes:
+            async with room:
+                return await self._send(request)
+
+        answers = await asyncio.gather(*map(send, together.requests), return_exceptions=True)
         found: list[bytes | ApiError] = []
         for answer in answers:
             if isinstance(answer, BaseException) and not isinstance(answer, ApiError):

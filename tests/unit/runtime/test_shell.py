@@ -11,7 +11,7 @@ from vdcos.core.objects import Key, Meta, Object, Resource
 from vdcos.runtime.engine import Colloquy, Outcome, Together
 from vdcos.runtime.queue import Item, Queue
 from vdcos.runtime.requests import ApiError, Request
-from vdcos.runtime.shell import DRAIN_SECONDS, IN_FLIGHT, Shell
+from vdcos.runtime.shell import AT_ONCE, DRAIN_SECONDS, IN_FLIGHT, Shell
 from vdcos.runtime.store import Store
 
 pytestmark = pytest.mark.looptime
@@ -347,6 +347,20 @@ async def test_what_belongs_together_is_sent_at_the_same_time(error: ApiError | 
         assert told == [[error or b"{}"] * 3]
         assert w.seen.writes == (0 if error else 3)
         assert w.seen.results == ["done"]
+
+
+async def test_what_belongs_together_leaves_room_for_others() -> None:
+    async with world() as w:
+
+        def converse(item: Item) -> Colloquy:
+            request = Request("boxes", "delete", BOXES, item.key, "DELETE", "/x")
+            yield Together((request,) * (2 * AT_ONCE + 1))
+            return Outcome("done")
+
+        w.engine.converse = converse
+        w.add("a")
+        await asyncio.sleep(3.1)
+        assert (w.sender.most, w.seen.writes, w.seen.results) == (AT_ONCE, 2 * AT_ONCE + 1, ["done"])
 
 
 async def test_what_belongs_together_is_not_begun_without_the_right_to_it() -> None:
