@@ -93,7 +93,7 @@ where no DataVolume is left."""
 
 def provisioned(world: Snapshot, datastore: str) -> int:
     """Bytes that a datastore has promised to its disks."""
-    return world.total(CREATED, datastore).amount + world.total(GROWN, datastore).amount
+    return int(world.total(CREATED, datastore).amount + world.total(GROWN, datastore).amount)
 
 
 def key(namespace: str, vm: str, disk: str) -> Key:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import ClassVar, Generic, NamedTuple, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import msgspec
 
@@ -115,6 +115,8 @@ class Object(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     spell: ClassVar[float] = 90.0
     """After so many seconds without a word from the kind's source, nothing is known to have been silent before.
     Bookmarks come once a minute; kinds that are never as quiet as that say less."""
+    packed: ClassVar[bool] = False
+    """Whether objects at rest are packed although they are of no namespace, because there are as many as disks."""
     partial: ClassVar[bool] = False
     """Another struct has the same resource, and answers to our writes are for that one: here is some of what others
     write."""
@@ -153,13 +155,24 @@ class Unreadable:
 class Index(Generic[T]):
     """A way to find stored objects of one kind, kept up to date by the store.
 
-    ``keys`` gives the strings under which an object is found; ``amount`` a number that the store adds up per string
-    (bytes of a disk, say), so that budgets cost nothing to read.
+    ``keys`` gives the strings under which an object is found; ``amount`` a number (or ``Amounts``) that the store adds
+    up per string (bytes of a disk, say), so that budgets cost nothing to read. ``value`` is what is kept of each object
+    beside it, unpacked, so that all of them can be looked at at once; None for nothing.
     """
 
     kind: type[T]
-    keys: Callable[[T], Iterable[str]]
-    amount: Callable[[T], int] = lambda _: 0
+    keys: Callable[[T], Iterable[str]] = lambda _: ()
+    amount: Callable[[T], Any] = lambda _: 0
+    value: Callable[[T], Any] = lambda _: None
+
+
+@dataclass(frozen=True, eq=False)
+class Without:
+    """What one index holds under strings under which another holds nothing. The store keeps the sum of its amounts, so
+    that what is promised and not there yet costs nothing to read."""
+
+    index: Index[Any]
+    other: Index[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,4 +180,4 @@ class Total:
     """What an index holds under one string: how many objects, and the sum of their amounts."""
 
     count: int
-    amount: int
+    amount: Any

@@ -32,7 +32,7 @@ class Apply:
 
     ``force`` takes fields back from other managers. The apply that is to create a child goes without: a namesake that
     was created a moment ago is then a conflict, and not taken over. ``repairs`` names the drifted fields when the apply
-    undoes somebody's change; it is counted as a repair.
+    undoes somebody's change; it is counted as a repair. ``assumed`` is as that of a Patch.
     """
 
     resource: Resource
@@ -40,6 +40,7 @@ class Apply:
     why: str
     repairs: tuple[str, ...] = ()
     force: bool = True
+    assumed: Object | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +133,7 @@ class Plan:
     None leaves the stored status as it is (an object that is about to vanish). ``after`` is seconds until the next look
     when nothing changes. ``asks`` are begun once there are no actions left and the status is stored; those with an
     effect stand in ``status["asked"]``, a list of ids. ``silences`` are what makes it look again before that.
+    ``wakes`` are objects of ours, by kind, that are to look again because what they say is not what they would say now.
     """
 
     actions: tuple[Action, ...] = ()
@@ -140,3 +142,4 @@ class Plan:
     after: float | None = None
     asks: tuple[Ask, ...] = ()
     silences: tuple[Silence, ...] = ()
+    wakes: tuple[tuple[type[Any], Key], ...] = ()

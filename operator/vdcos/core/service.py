@@ -4,9 +4,9 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
-from vdcos.core.objects import Index, Key, Resource
+from vdcos.core.objects import Index, Key, Resource, Without
 from vdcos.core.plan import Action, Instant, Plan
-from vdcos.core.snapshot import Snapshot
+from vdcos.core.snapshot import Derived, Snapshot
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -67,7 +67,7 @@ class Service(Protocol[R, O]):
         """Everything it reads besides its own kind."""
 
     @property
-    def indexes(self) -> tuple[Index[Any], ...]: ...
+    def indexes(self) -> tuple[Index[Any] | Without, ...]: ...
 
     @property
     def writes(self) -> tuple[Write, ...]:
@@ -78,6 +78,12 @@ class Service(Protocol[R, O]):
 
     def plan(self, cr: R, seen: O, now: Instant) -> Plan:
         """Decide. Deletion (``metadata.deletionTimestamp``) is a branch here, not another handler."""
+
+
+def derives(service: Service[Any, Any]) -> tuple[Derived[Any], ...]:
+    """What a service reads that follows from many objects at once; most read nothing of that kind."""
+    found: tuple[Derived[Any], ...] = getattr(service, "derives", ())
+    return found
 
 
 @runtime_checkable

@@ -1,9 +1,10 @@
 """What a service may look at while it decides."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
 
-from vdcos.core.objects import Index, Key, Total, Unreadable
+from vdcos.core.objects import Index, Key, Total, Unreadable, Without
 from vdcos.core.plan import Answer
 
 T = TypeVar("T")
@@ -35,6 +36,18 @@ class Snapshot(Protocol):
     def total(self, index: Index[T], value: str) -> Total:
         """Count and summed amount under a value: one dictionary look-up."""
 
+    def values(self, index: Index[T]) -> Mapping[Key, Any]:
+        """What an index keeps of each object, of those of which it keeps anything. Do not hold on to it."""
+
+    def without(self, pair: Without) -> Total:
+        """How many strings one index has and another has not, and the sum of their amounts: one look-up."""
+
+    def derived(self, view: "Derived[T]") -> T:
+        """What follows from many objects at once. It may be behind by ``view.every`` seconds."""
+
+    def derived_in(self, view: "Derived[Any]") -> float | None:
+        """In how many seconds it may be made anew; None when it is not behind."""
+
     def missing(self, kind: type[Any]) -> Unreadable | None:
         """Why a whole kind cannot be read (API not installed, not allowed), or None when it can."""
 
@@ -61,3 +74,20 @@ class Snapshot(Protocol):
 
         What has happened since then is not known: an object that has not changed may only not have been heard of.
         """
+
+
+@dataclass(frozen=True, eq=False)
+class Derived(Generic[T]):
+    """What follows from many objects at once, made once for all who read it, and again only when what one of
+    ``indexes`` holds or keeps has changed, but not more often than every so many seconds.
+
+    ``make`` is pure. It gets the world, in which it may read ``indexes`` and ``kinds`` (of these, only what some index
+    tells of), and what it made before, so that it need not make all anew; the result must be the same without. Whoever
+    reads it declares it (``derives``), and looks again when it may be made anew (``derived_in``).
+    """
+
+    name: str
+    indexes: tuple[Index[Any], ...]
+    make: Callable[[Snapshot, T | None], T]
+    kinds: tuple[type[Any], ...] = ()
+    every: float = 0.0

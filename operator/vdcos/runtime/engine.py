@@ -264,6 +264,10 @@ class Engine:
             self._refused.pop(item, None)
             told = yield from self._tell(item, service, own, plan, None)
             self._silences.settle(item, plan.silences, now.mono)
+            for kind, key in plan.wakes:
+                for woken in self._services.values():
+                    if woken.kind is kind:
+                        self._queue.add(Item(woken.name, key), self._clock().mono)
             return Outcome("done", _sooner(plan.after, self._answers.after(item))) if told else Outcome("conflict")
         refusal = _refusal(failure)
         passing = failure.status in (0, 429) or (failure.status >= 500 and not _is_refusal(failure))
@@ -544,7 +548,7 @@ class Engine:
         assumed: Stored | None = None
         if isinstance(action, Create) and kind is not None and request.body is not None:
             assumed = self._store.decoder(kind)(request.body)
-        elif isinstance(action, Patch):
+        elif isinstance(action, Apply | Patch):
             assumed = action.assumed
         if kind is None or assumed is None:
             return None

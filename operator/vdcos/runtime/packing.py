@@ -29,8 +29,9 @@ class Packed(MutableMapping[Key, Stored]):
     Cluster-scoped ones are few, and plans look at all of them at once (hosts): they stay as they are.
     """
 
-    def __init__(self, decode: Callable[[bytes], Stored]) -> None:
-        self._decode = decode
+    def __init__(self, decode: Callable[[bytes], Stored], every: bool = False) -> None:
+        """``every``: pack cluster-scoped ones, too."""
+        self._decode, self._every = decode, every
         self._held: dict[Key, Stored | bytes] = {}
         self._in_use: dict[Key, Stored] = {}
         self._samples: list[bytes] = []
@@ -49,9 +50,10 @@ class Packed(MutableMapping[Key, Stored]):
     def __setitem__(self, key: Key, stored: Stored) -> None:
         if self._in_use.pop(key, None) is not stored:
             self._held[key] = stored
-        if key.namespace and self._dictionary:
+        packs = self._every or key.namespace
+        if packs and self._dictionary:
             self._touch(key, stored)
-        elif key.namespace:
+        elif packs:
             self._learn(stored)
 
     def __delitem__(self, key: Key) -> None:

@@ -2,16 +2,16 @@
 
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
 from vdcos import api
-from vdcos.core.objects import Index, Key, Meta, Object, Own, Stored, Total, Unreadable
+from vdcos.core.objects import Index, Key, Meta, Object, Own, Stored, Total, Unreadable, Without
 from vdcos.core.plan import Answer
-from vdcos.core.service import Service
-from vdcos.core.snapshot import UndeclaredRead
+from vdcos.core.service import Service, derives
+from vdcos.core.snapshot import Derived, UndeclaredRead
 from vdcos.runtime.answers import Answers
 from vdcos.runtime.depth import bounded
 from vdcos.runtime.packing import Packed
@@ -88,25 +88,39 @@ class _Indexed:
     def __init__(self, index: Index[Any]) -> None:
         self.index = index
         self.keys: dict[str, tuple[Key, ...] | dict[Key, None]] = {}
-        self.amounts: dict[str, int] = {}
-        self._entered: dict[Key, tuple[int, tuple[str, ...]]] = {}
+        self.amounts: dict[str, Any] = {}
+        self.values: dict[Key, Any] = {}
+        self.changes = 0
+        """How often what it holds or keeps has changed."""
+        self._entered: dict[Key, tuple[Any, tuple[str, ...]]] = {}
 
-    def replace(self, key: Key, new: Stored | None) -> None:
-        amount, values = self._entered.pop(key, (0, ()))
-        for value in values:
-            self._leave(value, key, amount)
-        if new is None:
-            return
-        amount, values = self._read(new)
-        if values:
-            self._entered[key] = amount, values
-        for value in values:
-            self._enter(value, key, amount)
+    def replace(self, key: Key, new: Stored | None) -> set[str]:
+        """Enter an object anew. Returns the words under which something is otherwise."""
+        amount, words, value = self._read(new) if new is not None else (0, (), None)
+        if value != self.values.get(key):
+            self.changes += 1
+            if value is None:
+                del self.values[key]
+            else:
+                self.values[key] = value
+        before = self._entered.get(key, (0, ()))
+        if not (words or before[1]) or before == (amount, words):
+            return set()
+        self.changes += 1
+        if words:
+            self._entered[key] = amount, words
+        else:
+            del self._entered[key]
+        for word in before[1]:
+            self._leave(word, key, before[0])
+        for word in words:
+            self._enter(word, key, amount)
+        return {*before[1], *words}
 
-    def entry(self, key: Key) -> tuple[int, tuple[str, ...]] | None:
+    def entry(self, key: Key) -> tuple[Any, tuple[str, ...]] | None:
         return self._entered.get(key)
 
-    def _enter(self, value: str, key: Key, amount: int) -> None:
+    def _enter(self, value: str, key: Key, amount: Any) -> None:
         known = self.keys.get(value, ())
         if isinstance(known, dict):
             known[key] = None
@@ -116,23 +130,49 @@ class _Indexed:
             self.keys[value] = dict.fromkeys((*known, key))
         self.amounts[value] = self.amounts.get(value, 0) + amount
 
-    def _leave(self, value: str, key: Key, amount: int) -> None:
+    def _leave(self, value: str, key: Key, amount: Any) -> None:
         known = self.keys[value]
         if isinstance(known, dict):
             del known[key]
         else:
             known = self.keys[value] = tuple(other for other in known if other != key)
-        self.amounts[value] -= amount
+        self.amounts[value] = self.amounts[value] - amount
         if not known:
             del self.keys[value], self.amounts[value]
 
-    def _read(self, new: Stored) -> tuple[int, tuple[str, ...]]:
+    def _read(self, new: Stored) -> tuple[Any, tuple[str, ...], Any]:
         try:
             # Interned, because most words ("Datastore//gold") come again with every object.
-            return self.index.amount(new), tuple(map(sys.intern, dict.fromkeys(self.index.keys(new))))
+            words = tuple(map(sys.intern, dict.fromkeys(self.index.keys(new))))
+            return self.index.amount(new), words, self.index.value(new)
         except (msgspec.MsgspecError, ValueError):
             # Stored under a laxer schema. Its own service calls it Stalled; here it must not stop its whole kind.
-            return 0, ()
+            return 0, (), None
+
+
+class _Pair:
+    """What one index holds under words under which another holds nothing."""
+
+    def __init__(self) -> None:
+        self._counted: dict[str, Any] = {}
+        self.amount: Any = 0
+
+    def count(self, word: str, index: _Indexed, other: _Indexed) -> None:
+        """Something is otherwise under a word."""
+        if word in self._counted:
+            self.amount = self.amount - self._counted.pop(word)
+        if word in index.keys and word not in other.keys:
+            counted = self._counted[word] = index.amounts[word]
+            self.amount = self.amount + counted
+
+    def total(self) -> Total:
+        return Total(len(self._counted), self.amount)
+
+    def forked(self) -> "_Pair":
+        """The same in a fork of the store."""
+        twin = _Pair()
+        twin._counted, twin.amount = dict(self._counted), self.amount
+        return twin
 
 
 class _Shelf:
@@ -141,7 +181,10 @@ class _Shelf:
     def __init__(self, kind: type[Any], indexes: list[_Indexed]) -> None:
         self.kind = kind
         self.decode = decoder(kind)
-        self.objects: MutableMapping[Key, Stored] = Packed(self.decode if issubclass(kind, Object) else _unpacked)
+        foreign = issubclass(kind, Object)
+        self.objects: MutableMapping[Key, Stored] = Packed(
+            self.decode if foreign else _unpacked, foreign and kind.packed
+        )
         self.assumed: dict[Key, Stored] = {}
         self.removed: dict[Key, int] = {}
         self.indexes = indexes
@@ -151,7 +194,8 @@ class _Shelf:
     def view(self, key: Key) -> Stored | None:
         return self.assumed.get(key) or self.objects.get(key)
 
-    def change(self, key: Key, heard: Stored | None, assumed: Stored | None) -> None:
+    def change(self, key: Key, heard: Stored | None, assumed: Stored | None) -> Iterator[tuple[Index[Any], set[str]]]:
+        """What is known of an object is otherwise. Tells the words under which indexes hold something else now."""
         old = self.view(key)
         for table, value in ((self.objects, heard), (self.assumed, assumed)):
             if value is None:
@@ -161,7 +205,16 @@ class _Shelf:
         new = self.view(key)
         if old is not new:
             for indexed in self.indexes:
-                indexed.replace(key, new)
+                if words := indexed.replace(key, new):
+                    yield indexed.index, words
+
+
+class _Made(NamedTuple):
+    """What was derived, from which state of its indexes, and when."""
+
+    value: Any
+    of: tuple[int, ...]
+    at: float
 
 
 class Store:
@@ -175,7 +228,7 @@ class Store:
     def __init__(
         self,
         kinds: Iterable[type[Any]],
-        indexes: Iterable[Index[Any]] = (),
+        indexes: Iterable[Index[Any] | Without] = (),
         dated: Iterable[type[Any]] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -183,7 +236,10 @@ class Store:
         self._gone: dict[type[Any], dict[Key, float]] = {kind: {} for kind in self._changed}
         self._sources: dict[type[Any], tuple[Callable[[], float], Callable[[], float]]] = {}
         self._clock = clock
-        self._indexed = {index: _Indexed(index) for index in indexes}
+        declared = tuple(indexes)
+        self._indexed = {index: _Indexed(index) for index in declared if isinstance(index, Index)}
+        self._pairs = {pair: _Pair() for pair in declared if isinstance(pair, Without)}
+        self._made: dict[Derived[Any], _Made] = {}
         self._shelves = {
             kind: _Shelf(kind, [held for index, held in self._indexed.items() if index.kind is kind]) for kind in kinds
         }
@@ -217,7 +273,7 @@ class Store:
             return
         if known is not None and new <= version(known.metadata.resource_version):
             return
-        shelf.change(key, heard, shelf.assumed.get(key))
+        self._change(shelf, key, heard, shelf.assumed.get(key))
         times = self._changed.get(kind)
         if times is not None and (known is None or not same(known, heard)):
             times[key] = self._clock()
@@ -232,7 +288,7 @@ class Store:
             del shelf.removed[next(iter(shelf.removed))]
         if known is None or version(known.metadata.resource_version) > gone:
             return
-        shelf.change(key, None, shelf.assumed.get(key))
+        self._change(shelf, key, None, shelf.assumed.get(key))
         self._parsed.pop((kind, key), None)
         if (times := self._changed.get(kind)) is not None:
             times.pop(key, None)
@@ -266,7 +322,7 @@ class Store:
         was, shelf.why, shelf.synced = shelf.why, Unreadable(why), False
         self._changed.get(kind, {}).clear()
         for key, known in list(shelf.objects.items()):
-            shelf.change(key, None, None)
+            self._change(shelf, key, None, None)
             self._tell(kind, known, None)
         if was != shelf.why:
             self._tell(kind, None, None)
@@ -281,12 +337,12 @@ class Store:
     def assume(self, kind: type[Any], planned: Stored) -> None:
         """Count a write that is about to be made, whatever is heard meanwhile, until it is withdrawn."""
         shelf, key = self._shelves[kind], planned.metadata.key
-        shelf.change(key, shelf.objects.get(key), planned)
+        self._change(shelf, key, shelf.objects.get(key), planned)
 
     def withdraw(self, kind: type[Any], key: Key) -> None:
         """An assumed write was answered, did not happen, or nobody knows: what was heard counts again."""
         shelf = self._shelves[kind]
-        shelf.change(key, shelf.objects.get(key), None)
+        self._change(shelf, key, shelf.objects.get(key), None)
 
     def entries(self, kind: type[Any], key: Key) -> tuple[Any, ...]:
         """Under which words, and with which amounts, the indexes of a kind hold an object."""
@@ -317,6 +373,37 @@ class Store:
 
     def indexed(self, index: Index[Any]) -> _Indexed:
         return self._indexed[index]
+
+    def pair(self, pair: Without) -> _Pair:
+        return self._pairs[pair]
+
+    def derived(self, view: Derived[T]) -> T:
+        """As ``Snapshot.derived``."""
+        made = self._made.get(view)
+        if made is None or (made.of != self._changes(view) and self._clock() >= made.at + view.every):
+            before = None if made is None else made.value
+            value = view.make(View.of(self, view), before)
+            # What is the same is the same object, so that whoever compares is done at once.
+            made = self._made[view] = _Made(before if value == before else value, self._changes(view), self._clock())
+        found: T = made.value
+        return found
+
+    def derived_in(self, view: Derived[Any]) -> float | None:
+        """As ``Snapshot.derived_in``."""
+        made = self._made.get(view)
+        if made is None or made.of == self._changes(view):
+            return None
+        return max(0.0, made.at + view.every - self._clock())
+
+    def _change(self, shelf: _Shelf, key: Key, heard: Stored | None, assumed: Stored | None) -> None:
+        for index, words in shelf.change(key, heard, assumed):
+            for pair, counted in self._pairs.items():
+                if index in (pair.index, pair.other):
+                    for word in words:
+                        counted.count(word, self._indexed[pair.index], self._indexed[pair.other])
+
+    def _changes(self, view: Derived[Any]) -> tuple[int, ...]:
+        return tuple(self._indexed[index].changes for index in view.indexes)
 
     def changed_at(self, kind: type[Any], key: Key) -> float | None:
         """As ``Snapshot.changed_at``. Raises KeyError for a kind that is not dated."""
@@ -359,6 +446,16 @@ class View:
         self._kinds = {service.kind, *(watch.kind for watch in service.watches)}
         self._dated = {watch.kind for watch in service.watches if watch.dated}
         self._indexes = set(service.indexes)
+        self._derived = set(derives(service))
+
+    @classmethod
+    def of(cls, store: Store, view: Derived[Any]) -> "View":
+        """The window of what is derived: on what it is made from."""
+        window = cls.__new__(cls)
+        window._store, window._service = store, view.name
+        window._kinds, window._indexes = set(view.kinds), set(view.indexes)
+        window._dated, window._derived = set(), set()
+        return window
 
     def get(self, kind: type[T], key: Key) -> T | Unreadable | None:
         shelf = self._shelf(kind)
@@ -386,6 +483,25 @@ class View:
     def total(self, index: Index[T], value: str) -> Total:
         indexed = self._index(index)
         return Total(len(indexed.keys.get(value, ())), indexed.amounts.get(value, 0))
+
+    def values(self, index: Index[T]) -> Mapping[Key, Any]:
+        return self._index(index).values
+
+    def without(self, pair: Without) -> Total:
+        if pair not in self._indexes:
+            raise UndeclaredRead(f"{self._service} reads a pair of indexes that it does not declare")
+        return self._store.pair(pair).total()
+
+    def derived(self, view: Derived[T]) -> T:
+        return self._deriving(view).derived(view)
+
+    def derived_in(self, view: Derived[Any]) -> float | None:
+        return self._deriving(view).derived_in(view)
+
+    def _deriving(self, view: Derived[Any]) -> Store:
+        if view not in self._derived:
+            raise UndeclaredRead(f"{self._service} reads {view.name} and does not declare it in derives")
+        return self._store
 
     def missing(self, kind: type[Any]) -> Unreadable | None:
         return self._shelf(kind).why

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
-from vdcos.core.objects import Index, Object, Resource
-from vdcos.core.service import Service
+from vdcos.core.objects import Index, Object, Resource, Without
+from vdcos.core.service import Service, derives
 from vdcos.providers import networks
 from vdcos.services import datastore, hapolicy, host, hostfailure, network, virtualmachine
 
@@ -28,9 +28,11 @@ def kinds(served: Iterable[Service[Any, Any]]) -> dict[type[Any], Resource]:
     return {**own, **{kind: kind.resource for kind in watched if kind not in own and issubclass(kind, Object)}}
 
 
-def indexes(served: Iterable[Service[Any, Any]]) -> list[Index[Any]]:
-    """Every index that services declare, each once."""
-    return list(dict.fromkeys(index for service in served for index in service.indexes))
+def indexes(served: Iterable[Service[Any, Any]]) -> list[Index[Any] | Without]:
+    """Every index that services declare, or that what they derive is made from, each once."""
+    served = tuple(served)
+    derived = (index for service in served for view in derives(service) for index in view.indexes)
+    return list(dict.fromkeys([*(index for service in served for index in service.indexes), *derived]))
 
 
 def dated(served: Iterable[Service[Any, Any]]) -> set[type[Any]]:

@@ -12,10 +12,10 @@ from msgspec.json import encode
 from msgspec.structs import replace
 
 from vdcos import api
-from vdcos.core.objects import Index, Key, Own, Stored, Total, Unreadable
+from vdcos.core.objects import Index, Key, Own, Stored, Total, Unreadable, Without
 from vdcos.core.plan import Action, Answer, Instant, Plan
-from vdcos.core.service import Founder, Service
-from vdcos.core.snapshot import Snapshot
+from vdcos.core.service import Founder, Service, derives
+from vdcos.core.snapshot import Derived, Snapshot
 from vdcos.runtime.store import Store, _Shelf, decoder
 from vdcos.testing.forks import twin as copy_of
 
@@ -91,6 +91,18 @@ class _Recorder:
     def total(self, index: Index[T], value: str) -> Total:
         return self._noted("total", index, value)  # type: ignore[no-any-return]
 
+    def values(self, index: Index[T]) -> Mapping[Key, Any]:
+        return self._noted("values", index)  # type: ignore[no-any-return]
+
+    def without(self, pair: Without) -> Total:
+        return self._noted("without", pair)  # type: ignore[no-any-return]
+
+    def derived(self, view: Derived[T]) -> T:
+        return self._noted("derived", view)  # type: ignore[no-any-return]
+
+    def derived_in(self, view: Derived[Any]) -> float | None:
+        return self._noted("derived_in", view)  # type: ignore[no-any-return]
+
     def missing(self, kind: type[Any]) -> Unreadable | None:
         return self._noted("missing", kind)  # type: ignore[no-any-return]
 
@@ -133,6 +145,7 @@ class Memo:
         self.name, self.resource, self.kind = service.name, service.resource, service.kind
         self.needed, self.watches = service.needed, service.watches
         self.indexes, self.writes = service.indexes, service.writes
+        self.derives = derives(service)
 
     def observe(self, key: Key, world: Snapshot) -> _Node:
         node = self._roots.setdefault(key, _Node())
@@ -255,6 +268,7 @@ class SharedStore(Store):
                 word: held if isinstance(held, tuple) else dict(held) for word, held in indexed.keys.items()
             }
             indexed.amounts, indexed._entered = dict(indexed.amounts), dict(indexed._entered)
+            indexed.values = dict(indexed.values)
 
     def mark(self) -> int:
         """A hash of what the store holds besides objects that were heard, and might hold wrongly: indexes with their
@@ -263,6 +277,16 @@ class SharedStore(Store):
             self.marks[kind] = _mark(self._shelves[kind])
         self.touched.clear()
         return hash(tuple(self.marks.values()))
+
+    def derived(self, view: Derived[T]) -> T:
+        """What is equal is the same object in all worlds, so that it is known again."""
+        value = super().derived(view)
+        if len(_derived) > MOST:
+            _derived.clear()
+        known: T = _derived.setdefault((view, value), value)
+        if known is not value:
+            self._made[view] = self._made[view]._replace(value=known)
+        return known
 
     def heard_at(self, kind: type[Any]) -> float:
         return self.last_word(kind)
@@ -310,6 +334,7 @@ def _content(planned: Stored) -> bytes:
 
 
 _parsed: dict[tuple[type[Any], bytes], Any] = {}
+_derived: dict[tuple[Derived[Any], Any], Any] = {}
 _decoded: dict[tuple[type[Any], bytes], Stored] = {}
 _decoders: dict[type[Any], Callable[[bytes], Stored]] = {}
 

@@ -561,6 +561,8 @@ def _forked_store(source: SharedStore, clock: Callable[[], float], twin: Replica
     store._sources = dict(source._sources)
     store._changed = {kind: dict(times) for kind, times in source._changed.items()}
     store._gone = {kind: dict(times) for kind, times in source._gone.items()}
+    store._pairs = {pair: kept.forked() for pair, kept in source._pairs.items()}
+    store._made = dict(source._made)
     return store
 
 
@@ -636,7 +638,11 @@ def _remembered(engine: Engine) -> tuple[Any, ...]:
     )
     unsure = tuple((item, tuple(known)) for item, known in engine._unsure.items())
     doubted = tuple((item, tuple(request.path for request in known)) for item, known in engine._doubted.items())
-    return refused, unsure, doubted, engine._speaking, tuple(engine._writing), *_awaited(engine)
+    derived = tuple(
+        (view.name, made.value, None if (left := engine._store.derived_in(view)) is None else _tick(left))
+        for view, made in engine._store._made.items()
+    )
+    return refused, unsure, doubted, derived, engine._speaking, tuple(engine._writing), *_awaited(engine)
 
 
 def _awaited(engine: Engine) -> tuple[Any, ...]:

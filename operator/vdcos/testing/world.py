@@ -14,10 +14,10 @@ import msgspec
 from vdcos import api
 from vdcos.core import conditions, kinds
 from vdcos.core.foreign import cdi, kubernetes, kubevirt, medik8s, multus, nmstate, snapshots
-from vdcos.core.objects import Index, Key, Meta, Object, Own, Resource, Total, Unreadable
+from vdcos.core.objects import Index, Key, Meta, Object, Own, Resource, Total, Unreadable, Without
 from vdcos.core.plan import Action, Answer, Apply, Create, Delete, Instant, Patch, Plan
-from vdcos.core.service import Service
-from vdcos.core.snapshot import Snapshot, UndeclaredRead
+from vdcos.core.service import Service, derives
+from vdcos.core.snapshot import Derived, Snapshot, UndeclaredRead
 from vdcos.runtime.requests import ApiError
 from vdcos.runtime.store import same
 from vdcos.testing import trees
@@ -236,6 +236,16 @@ class View:
         self._kinds = {service.kind, *(watch.kind for watch in service.watches)}
         self._dated = {watch.kind for watch in service.watches if watch.dated}
         self._indexes = set(service.indexes)
+        self._derived = set(derives(service))
+
+    @classmethod
+    def of(cls, world: World, view: Derived[Any]) -> "View":
+        """What is derived sees what it is made from."""
+        window = cls.__new__(cls)
+        window._world, window._name = world, view.name
+        window._kinds, window._indexes = set(view.kinds), set(view.indexes)
+        window._dated, window._derived = set(), set()
+        return window
 
     def get(self, kind: type[T], key: Key) -> T | Unreadable | None:
         self._declared(kind)
@@ -267,6 +277,29 @@ class View:
     def total(self, index: Index[T], value: str) -> Total:
         found = self.by(index, value)
         return Total(len(found), sum(index.amount(held) for held in found))
+
+    def values(self, index: Index[T]) -> Mapping[Key, Any]:
+        if index not in self._indexes:
+            raise UndeclaredRead(f"{self._name} reads an index of {index.kind.__name__} that it does not declare")
+        kept = {key: index.value(self._world.held(index.kind, key)) for key in self._world.keys(index.kind)}  # type: ignore[arg-type]
+        return {key: value for key, value in kept.items() if value is not None}
+
+    def without(self, pair: Without) -> Total:
+        if pair not in self._indexes:
+            raise UndeclaredRead(f"{self._name} reads a pair of indexes that it does not declare")
+        held = [self._world.held(pair.index.kind, key) for key in self._world.keys(pair.index.kind)]
+        there = [self._world.held(pair.other.kind, key) for key in self._world.keys(pair.other.kind)]
+        others = {word for each in there for word in pair.other.keys(each)}
+        amounts = [pair.index.amount(each) for each in held for word in pair.index.keys(each) if word not in others]
+        return Total(len(amounts), sum(amounts))
+
+    def derived(self, view: Derived[T]) -> T:
+        if view not in self._derived:
+            raise UndeclaredRead(f"{self._name} reads {view.name} and does not declare it in derives")
+        return view.make(View.of(self._world, view), None)
+
+    def derived_in(self, view: Derived[Any]) -> float | None:
+        return None
 
     def missing(self, kind: type[Any]) -> Unreadable | None:
         self._declared(kind)
