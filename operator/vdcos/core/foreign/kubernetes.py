@@ -4,6 +4,7 @@ from typing import ClassVar
 
 import msgspec
 
+from vdcos.core.foreign.workloads import NodeSelector, PlacedWorkload, Workload
 from vdcos.core.objects import MARKS, Meta, Object, Resource
 
 
@@ -197,12 +198,17 @@ NODE_LEASES = "kube-node-lease"
 """The namespace of nodes' Leases; a Lease has its node's name."""
 
 
-class PodSpec(msgspec.Struct, frozen=True, rename="camel"):
-    node_name: str = ""
+ENDED = ("Succeeded", "Failed")
+"""Phases of a pod that takes nothing of its node any more."""
 
 
 class PodStatus(msgspec.Struct, frozen=True):
     phase: str = ""
+
+
+def _is_of_vm(meta: Meta) -> bool:
+    """Sources that select are not everywhere: whoever counts pods counts each once."""
+    return meta.label("kubevirt.io") in ("virt-launcher", "hotplug-disk")
 
 
 class LauncherPod(Object, frozen=True):
@@ -211,10 +217,58 @@ class LauncherPod(Object, frozen=True):
     resource: ClassVar[Resource] = Resource("", "v1", "pods", "Pod")
     label_selector: ClassVar[str] = "kubevirt.io in (virt-launcher,hotplug-disk)"
     marks: ClassVar[tuple[str, ...]] = (*MARKS, "kubevirt.io", "vm.kubevirt.io/name")
-    spec: PodSpec = PodSpec()
+    spec: PlacedWorkload = PlacedWorkload()
     status: PodStatus = PodStatus()
+
+    def __post_init__(self) -> None:
+        """Rules of placement select pods by any label."""
+        ours = msgspec.structs.replace(self.metadata.only(self.marks), labels=self.metadata.labels)
+        msgspec.structs.force_setattr(self, "metadata", ours)
 
     @property
     def vm(self) -> str:
         """The name of the VM whose launcher it is."""
         return self.metadata.label("vm.kubevirt.io/name")
+
+    @property
+    def counts(self) -> bool:
+        """Whether it takes anything of its node."""
+        return bool(self.spec.node_name) and self.status.phase not in ENDED and _is_of_vm(self.metadata)
+
+
+class OtherPod(Object, frozen=True):
+    """A pod that is none of KubeVirt's for a VM: what it takes of its node is not to be had for VMs."""
+
+    resource: ClassVar[Resource] = LauncherPod.resource
+    label_selector: ClassVar[str] = "kubevirt.io notin (virt-launcher,hotplug-disk)"
+    marks: ClassVar[tuple[str, ...]] = ("kubevirt.io",)
+    partial: ClassVar[bool] = True
+    spec: Workload = Workload()
+    status: PodStatus = PodStatus()
+
+    @property
+    def counts(self) -> bool:
+        """Whether it takes anything of its node, and is not counted as a VM's pod."""
+        return bool(self.spec.node_name) and self.status.phase not in ENDED and not _is_of_vm(self.metadata)
+
+
+class ClaimReference(msgspec.Struct, frozen=True):
+    namespace: str = ""
+    name: str = ""
+
+
+class VolumeNodeAffinity(msgspec.Struct, frozen=True):
+    required: NodeSelector | None = None
+
+
+class VolumeSpec(msgspec.Struct, frozen=True, rename="camel"):
+    claim_ref: ClaimReference | None = None
+    node_affinity: VolumeNodeAffinity | None = None
+
+
+class PersistentVolume(Object, frozen=True):
+    """The volume behind a claim: from which nodes it can be reached, and nothing else."""
+
+    resource: ClassVar[Resource] = Resource("", "v1", "persistentvolumes", "PersistentVolume", namespaced=False)
+    packed: ClassVar[bool] = True
+    spec: VolumeSpec = VolumeSpec()

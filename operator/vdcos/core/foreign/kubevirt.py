@@ -155,6 +155,10 @@ class PermittedHostDevices(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class DeveloperConfiguration(msgspec.Struct, frozen=True, rename="camel"):
+    """``cpuAllocationRatio`` is how many virtual CPUs share one, ``memoryOvercommit`` percent of what is requested."""
+
+    cpu_allocation_ratio: int = 10
+    memory_overcommit: int = 100
     feature_gates: tuple[str, ...] = ()
     disabled_feature_gates: tuple[str, ...] = ()
 
@@ -162,6 +166,7 @@ class DeveloperConfiguration(msgspec.Struct, frozen=True, rename="camel"):
 class Configuration(msgspec.Struct, frozen=True, rename="camel"):
     developer_configuration: DeveloperConfiguration = DeveloperConfiguration()
     vm_rollout_strategy: str = "LiveUpdate"
+    additional_guest_memory_overhead_ratio: str = ""
     permitted_host_devices: PermittedHostDevices = PermittedHostDevices()
 
 
@@ -223,9 +228,19 @@ class NamedDevice(msgspec.Struct, frozen=True, rename="camel"):
     device_name: str = ""
 
 
-class Imposed(msgspec.Struct, frozen=True, rename="camel"):
-    """What an instance type or a preference brings along besides CPU and memory, and somebody has to permit."""
+class ImposedCpu(msgspec.Struct, frozen=True):
+    guest: int = 1
 
+
+class ImposedMemory(msgspec.Struct, frozen=True):
+    guest: str | int = "0"
+
+
+class Imposed(msgspec.Struct, frozen=True, rename="camel"):
+    """What an instance type brings along, or a preference: how large the VM is, and what somebody has to permit."""
+
+    cpu: ImposedCpu = ImposedCpu()
+    memory: ImposedMemory = ImposedMemory()
     gpus: tuple[NamedDevice, ...] = ()
     host_devices: tuple[NamedDevice, ...] = ()
     scheduler_name: str = ""
