@@ -1,6 +1,6 @@
 """Hosts, as several vServices see them: which policy covers one, its marks on its Node, and its names."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -48,16 +48,23 @@ def runs_vms(node: Node) -> bool:
 
 def covering(policies: Iterable[api.HAPolicy], node: Node) -> api.HAPolicy | None:
     """The policy that counts for a node: the oldest that selects it."""
-    selecting = [policy for policy in policies if selects(policy, node)]
+    return covering_labels(policies, node.metadata.labels or {})
+
+
+def covering_labels(policies: Iterable[api.HAPolicy], labels: Mapping[str, str]) -> api.HAPolicy | None:
+    """The policy that counts for a node with these labels."""
+    selecting = [policy for policy in policies if _selects(policy, labels)]
     return min(selecting, key=lambda policy: (policy.metadata.creation_timestamp, policy.metadata.name), default=None)
 
 
 def selects(policy: api.HAPolicy, node: Node) -> bool:
     """Whether a policy means a node, whatever others do."""
+    return _selects(policy, node.metadata.labels or {})
+
+
+def _selects(policy: api.HAPolicy, labels: Mapping[str, str]) -> bool:
     selector = policy.spec.hosts
-    return policy.metadata.deletion_timestamp is None and (
-        selector is None or tenancy.selects(selector, node.metadata.labels or {})
-    )
+    return policy.metadata.deletion_timestamp is None and (selector is None or tenancy.selects(selector, labels))
 
 
 def failure_name(host: str, incarnation: str, number: int) -> str:

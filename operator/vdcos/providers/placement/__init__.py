@@ -8,8 +8,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from vdcos.providers.placement.admission import Admission, DedicatedHosts, HostFailures, Percentage, Policy, admission
+from vdcos.providers.placement.admission import (
+    Admission,
+    DedicatedHosts,
+    HostFailures,
+    Percentage,
+    Policy,
+    Promise,
+    Share,
+    admission,
+    promise,
+)
 from vdcos.providers.placement.checked import Checked, ScorerFailed
+from vdcos.providers.placement.labels import matches
 from vdcos.providers.placement.launcher import launcher_requests, memory_overhead
 from vdcos.providers.placement.model import (
     CPU,
@@ -58,11 +69,13 @@ __all__ = [
     "Placement",
     "Policy",
     "Priority",
+    "Promise",
     "Reason",
     "Requirement",
     "Rule",
     "Scorer",
     "Selector",
+    "Share",
     "Shortage",
     "Taint",
     "Toleration",
@@ -70,8 +83,10 @@ __all__ = [
     "admission",
     "failure_plans",
     "launcher_requests",
+    "matches",
     "memory_overhead",
     "place",
+    "promise",
     "restart_rank",
     "with_labels",
 ]
