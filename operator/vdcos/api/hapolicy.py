@@ -267,6 +267,8 @@ class FailurePlanSum(Model):
 
     hosts: Annotated[int, Field(ge=0)] = 0
     """Hosts with a plan."""
+    incomplete: Annotated[int, Field(ge=0)] = 0
+    """Hosts whose death would leave VMs down."""
     worst_host: Annotated[str, Field(max_length=253)] = ""
     """The host whose death would leave the most VMs down; empty when all would restart."""
     restarts: Annotated[int, Field(ge=0)] = 0

@@ -7,6 +7,7 @@ from pydantic import ConfigDict, Field, JsonValue, model_validator
 from vdcos.api import overrides
 from vdcos.api.availability import Dependency, GuestWatch, MonitoringOverride, ReadyWhenOverride, RestartPriority
 from vdcos.api.meta import (
+    Amounts,
     CpuAmount,
     DiskSize,
     DnsLabel,
@@ -672,6 +673,8 @@ class VirtualMachineStatus(Status):
     """The guest operating system, as its agent reports it."""
     restart_required: bool = False
     """Some of the spec takes effect at the next restart only; condition RestartRequired says what."""
+    waits_for: Amounts | None = None
+    """What it needs of CPU and memory, while failover capacity keeps it from starting or growing."""
     virtual_machine: AppliedChild | None = None
     """The KubeVirt VirtualMachine as last applied."""
     disks: Annotated[tuple[DiskStatus, ...], Field(max_length=32), ListMap("name")] = ()

@@ -26,6 +26,7 @@ from vdcos.core.foreign.kubernetes import (
 )
 from vdcos.core.foreign.kubevirt import VirtualMachine, VirtualMachineInstance
 from vdcos.core.objects import Key, Resource
+from vdcos.providers.placement import launcher_requests
 from vdcos.runtime.requests import ApiError
 from vdcos.testing.apiserver import NAMESPACE, ApiServer, Change, Held
 from vdcos.testing.forks import twin as copy_of
@@ -76,7 +77,7 @@ WAITS = "PendingPopulation"
 """Phase of a DataVolume that waits for its first user. (Without CDI's populators it is called WaitForFirstConsumer.)"""
 UNPAUSED = "kubevirt.io/virtual-machine-unpaused"
 
-OFFERS = {"cpu": "8", "bridge.network.kubevirt.io/br0": "110", "vdcos.dev/nvme": "4"}
+OFFERS = {"cpu": "8", "memory": "64Gi", "pods": "110", "bridge.network.kubevirt.io/br0": "110", "vdcos.dev/nvme": "4"}
 ORPHANED = 60.0
 """Seconds after which pods are removed whose node does not exist any more."""
 MONITOR_GRACE = 40.0
@@ -580,11 +581,13 @@ class Cluster:
             ],
             "finalizers": [KUBELET],
         }  # fmt: skip
+        asked = launcher_requests(vmi.tree["spec"])
+        requests = {"cpu": f"{asked['cpu']}m", "memory": str(asked["memory"])}
         volumes = [{"name": name, "persistentVolumeClaim": {"claimName": name}} for name in _claims(vmi)]
         volumes += [{"name": f"data-{n}", kind: {field: name}} for n, (kind, field, name) in enumerate(mounts(vmi))]
         spec = {
             "restartPolicy": "Never",
-            "containers": [{"name": "compute", "image": "launcher:1"}],
+            "containers": [{"name": "compute", "image": "launcher:1", "resources": {"requests": requests}}],
             "readinessGates": [{"conditionType": UNPAUSED}],
             "nodeSelector": vmi.tree["spec"].get("nodeSelector", {}),
             "tolerations": vmi.tree["spec"].get("tolerations", []),

@@ -140,10 +140,10 @@ def _instance(world: World, vm: Held) -> Held | None:
 
 
 def _may_be_halted(world: World, vm: Held) -> bool:
-    """Whether a VM that is to run may be off for now: its host has failed and it is not its turn, or what was before
-    is to end first, and does not because its host is silent."""
+    """Whether a VM that is to run may be off for now: its host has failed and it is not its turn, it waits for failover
+    capacity, or what was before is to end first, and does not because its host is silent."""
     vmi = world.api.get(VMI, vm.key)
-    return is_held(world, vm) or (vmi is not None and vmi.deleting)
+    return is_held(world, vm) or "waitsFor" in vm.tree["status"] or (vmi is not None and vmi.deleting)
 
 
 def is_held(world: World, vm: Held) -> bool:

@@ -7,8 +7,9 @@ from functools import lru_cache
 from typing import Any
 
 from vdcos.core import hosts, kinds
-from vdcos.core.foreign.kubernetes import NODE_LEASES
+from vdcos.core.foreign.kubernetes import NODE_LEASES, Lease
 from vdcos.core.objects import Key
+from vdcos.providers.failover.room import INSUFFICIENT
 from vdcos.testing import builders
 from vdcos.testing.apiserver import Held
 from vdcos.testing.cluster import NODE, Tell
@@ -23,7 +24,7 @@ from vdcos.testing.hypervisor.values import (
     Recover,
     SetFault,
 )
-from vdcos.testing.replica import TICK, Violation
+from vdcos.testing.replica import SIGNS, TICK, Violation
 from vdcos.testing.scenarios import (
     GOLD,
     VDCOS_VM,
@@ -39,7 +40,7 @@ from vdcos.testing.scenarios import (
     ToHost,
     machine,
 )
-from vdcos.testing.simulator import Chance, Do, Faults, World, bring
+from vdcos.testing.simulator import START, Chance, Do, Faults, World, bring
 from vdcos.testing.trees import Tree
 
 
@@ -57,12 +58,12 @@ def host(name: str, bmc: bool = True, **spec: Any) -> Tree:
     return {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": {"name": name}, "spec": spec}
 
 
-def vm(name: str, priority: str = "", needs: str = "") -> Tree:
-    """A VM with a disk, and its place in the order of restart."""
+def vm(name: str, priority: str = "", needs: str = "", memory: str = "1Gi") -> Tree:
+    """A VM with a disk, and its place in the order of restart. A host has 64Gi."""
     said: Tree = {**({"restartPriority": priority} if priority else {})}
     if needs:
         said["dependsOn"] = [{"name": needs}]
-    tree = machine(f"shop/{name}", nics=())
+    tree = machine(f"shop/{name}", nics=(), memory={"size": memory})
     return {**tree, "spec": {**tree["spec"], **({"availability": said} if said else {})}}
 
 
@@ -75,6 +76,12 @@ OTHERS = ("host-2", "host-3")
 def _cordon(value: bool | None, *names: str) -> Together:
     changes = {"spec": {"unschedulable": value}}
     return Together(tuple(Edit(NODE, name, changes, "admin") for name in names))
+
+
+def _closed(closed: bool, *names: str) -> Together:
+    """Hosts that take no pods for a while, and count as what they are all the same."""
+    taints = [{"key": "example.com/later", "effect": "NoSchedule"}] if closed else None
+    return Together(tuple(Edit(NODE, name, {"spec": {"taints": taints}}, "admin") for name in names))
 
 
 @dataclass(frozen=True)
@@ -136,13 +143,16 @@ _PREPARED: dict[tuple[str, int], World] = {}
 
 
 def _installation(scenario: HostScenario, replicas: int) -> World:
-    """All VMs run on one host, because the others were cordoned for that long."""
+    """All VMs run on one host, because the others were closed for that long."""
     world = Scenario.world(scenario, replicas, lively=True)
     others = [name for name in world.cluster.hosts if name != VICTIM]
-    freed = (name for name in others if name not in scenario.cordoned)
-    world.script = (_cordon(True, *others), Together(tuple(map(Create, scenario.vms))), _cordon(None, *freed))
+    opened = Together((_closed(False, *others), _cordon(True, *scenario.cordoned)))
+    world.script = (_closed(True, *others), Together(tuple(map(Create, scenario.vms))), opened)
     while world.step():
         pass
+    # The seconds of a scenario count from a renewal of the Leases, however long it took until all was at rest.
+    every = SIGNS[Lease]
+    world.now = world.api.now = START + math.ceil((world.now - START) / every - 1e-6) * every
     return world
 
 
@@ -325,6 +335,21 @@ class RunsOn:
             raise Violation("convergence", f"{self.where} does not run on {self.host}")
 
 
+@dataclass(frozen=True)
+class Waits:
+    """A VM waits for failover capacity, or does not (any more). Raises Violation."""
+
+    where: str
+    waits: bool = True
+
+    def __call__(self, world: World) -> None:
+        namespace, _, name = self.where.partition("/")
+        held = world.api.get(VDCOS_VM, Key(namespace, name))
+        said = [c["reason"] for c in held.tree["status"]["conditions"] if c["type"] == "Ready"] if held else []
+        if (said == [INSUFFICIENT]) is not self.waits and type(world.faults) is Faults:
+            raise Violation("convergence", f"{self.where} says {said}")
+
+
 RELEASED = ("Restarting", "Recovering")
 OPEN = ("Held", "Fencing")
 UNPLUGGED, APPROVED = When(OPEN, Unplug(), patience=60.0), When(OPEN, Approve(), patience=60.0)
@@ -388,6 +413,8 @@ THREE = (vm("db", "High"), vm("web", needs="db"), vm("batch", "Low"))
 WELL = {"shop/db": "Ready", "shop/web": "Ready", "shop/batch": "Ready"}
 ONE, FINE = (vm("web"),), {"shop/web": "Ready"}
 TWO, BOTH = (vm("db", "High"), vm("web", "Low")), {"shop/db": "Ready", "shop/web": "Ready"}
+LARGE, LATE = (vm("db", memory="60Gi"), vm("web", memory="60Gi")), {"shop/late": "Ready"}
+HUGE = (vm("db", memory="90Gi"), vm("web", memory="90Gi"))
 BY_HAND = "confirm it: spec.confirmedDown with incarnation"
 ADMINS = {"unschedulable": True}
 KEPT = {"key": hosts.FAILOVER_ONLY, "effect": "NoSchedule"}
@@ -517,7 +544,8 @@ def failures() -> tuple[HostScenario, ...]:
                       back(), at_once(_off("shop/web"), _cordon(True, VICTIM)),
                       Declare("shop/web", {"powerState": "PoweredOn"}),
                       Says("shop/web", "PlacementReady", "NoHostFits"), _cordon(None, VICTIM)), BOTH,
-                     (GOLD, policy(), *HOSTS[:2], host("host-3", failoverOnly=True)), vms=TWO, timed=True,
+                     (GOLD, policy(admissionControl={"mode": "Disabled"}), *HOSTS[:2],
+                      host("host-3", failoverOnly=True)), vms=TWO, timed=True,
                      cordoned=("host-2",), marks={"host-2": ADMINS, "host-3": {"taints": [KEPT]}}),
         HostScenario("no other host fits a VM",
                      (at_once(dies(), Later(80.0, Told("shop/web (NoHostFits)"))), back()), BOTH,
@@ -579,7 +607,44 @@ def failures() -> tuple[HostScenario, ...]:
                       at_once(ToGuest("shop/web", Command.PANIC),
                               Later(40.0, Says("shop/web", HEARTBEAT, "GuestResetLimit")))), FINE,
                      watched, vms=ONE, outcomes=(), timed=True, runs={"shop/web": 3}),
+        # Three hosts of 64Gi, of which one is kept free: 128Gi may be used.
+        HostScenario("no room, then a VM is powered off",
+                     (Create(vm("late", memory="20Gi")), Waits("shop/late"), _off("shop/db")), {**BOTH, **LATE}, base,
+                     vms=LARGE, outcomes=()),
+        HostScenario("no room, then a host is open again",
+                     (_cordon(True, "host-3"), Create(vm("late", memory="20Gi")), Waits("shop/late"),
+                      _cordon(None, "host-3")), {**FINE, **LATE}, base, vms=(LARGE[1],), outcomes=()),
+        HostScenario("two VMs at once, room for one, then for both",
+                     (at_once(Create(vm("one", memory="60Gi")), Create(vm("two", memory="60Gi"))), _off("shop/web")),
+                     {**FINE, "shop/one": "Ready", "shop/two": "Ready"}, base, vms=(LARGE[1],), outcomes=()),
+        HostScenario("room for one of two that wait, then for both",
+                     (Create(vm("low", "Low", memory="62Gi")), Create(vm("high", "High", memory="62Gi")),
+                      Waits("shop/low"), Waits("shop/high"), _off("shop/db"), Waits("shop/high", False),
+                      Waits("shop/low"), _off("shop/web")),
+                     {**BOTH, "shop/high": "Ready", "shop/low": "Ready"}, base, vms=LARGE, outcomes=()),
+        HostScenario("a VM grows beyond what is left, and then less",
+                     (_sized("shop/web", "130Gi"), Waits("shop/web"), _sized("shop/web", "100Gi")), FINE, base,
+                     vms=(LARGE[1],), outcomes=()),
+        HostScenario("those who wait for room wait until after a failure",
+                     (at_once(dies(), When(BEGUN, Create(vm("late", memory="5Gi")))), back()), {**BOTH, **LATE}, base,
+                     vms=LARGE),
+        HostScenario("a new policy stops nothing, and holds what comes",
+                     (Create(policy()), Create(vm("late"))), {**BOTH, "shop/late": INSUFFICIENT}, (GOLD, *HOSTS),
+                     vms=HUGE, outcomes=()),
+        HostScenario("a policy that only warns", (Create(vm("late", memory="20Gi")),), {**BOTH, **LATE},
+                     (GOLD, policy(admissionControl={"mode": "Warn"}), *HOSTS), vms=LARGE, outcomes=()),
+        HostScenario("a policy that holds VMs is deleted",
+                     (Create(vm("late", memory="20Gi")), Waits("shop/late"), Delete(policies, "all")),
+                     {**BOTH, **LATE}, base, vms=LARGE, outcomes=()),
+        HostScenario("a policy promises less",
+                     (Create(vm("late", memory="20Gi")), Waits("shop/late"),
+                      Edit(policies, "all", {"spec": {"admissionControl": {"percentage": {"cpu": 10, "memory": 10}}}})),
+                     {**BOTH, **LATE}, base, vms=LARGE, outcomes=()),
     )  # fmt: skip
+
+
+def _sized(where: str, memory: str) -> Declare:
+    return Declare(where, {"memory": {"size": memory}})
 
 
 def _off(where: str) -> Declare:

@@ -4,11 +4,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
+from vdcos import api
 from vdcos.api.hapolicy import Recovery, StormBrake
 from vdcos.core import hosts, kinds, marks
-from vdcos.core.foreign.kubernetes import Lease
+from vdcos.core.amounts import Amounts
+from vdcos.core.foreign.kubernetes import Lease, Node
+from vdcos.core.foreign.workloads import amounts_of
 from vdcos.core.objects import Key
 from vdcos.core.plan import Ask
+from vdcos.providers.failover import room
+from vdcos.providers.placement import launcher_requests
 from vdcos.providers.witnesses.evidence import BLIND_SECONDS
 from vdcos.runtime.queue import Item
 from vdcos.services.hostfailure.restart import OBSERVED_SECONDS
@@ -62,6 +67,7 @@ class HostLaws(Laws):
                         raise
                 if write.request.resource == VM:
                     _nothing_healthy_is_stopped(world, write)
+                    _the_promise_is_kept(world, write)
 
     def hosts(self, world: World) -> None:
         for disk, holders in world.cluster.running().items():
@@ -76,7 +82,7 @@ class HostLaws(Laws):
             _power_is_cut_with_open_eyes(world, replica, item, ask)
 
     def essence(self, world: World) -> Mapping[str, Any]:
-        found = dict(essence_of(world))
+        found: dict[str, Any] = {name: _wherever(tree) for name, tree in essence_of(world).items()}
         for node in world.api.all(NODE):
             found[f"Node {node.key}"] = node.tree.get("spec", {})
         for host in world.api.all(kinds.HOST):
@@ -93,7 +99,16 @@ class HostLaws(Laws):
                 _was_seen(held)
         _no_mark_outlives_its_failure(world)
         _it_is_over_or_a_person_is_told(world)
+        _nobody_waits_in_vain(world)
+        _plans_are_told(world)
         return super().at_rest(world)
+
+
+def _wherever(tree: Tree) -> Tree:
+    """Without what depends on where VMs run: who would restart if a host died."""
+    status = tree.get("status", {})
+    kept = [each for each in status.get("conditions", ()) if each["type"] != "Protected"]
+    return {**tree, "status": {**status, "conditions": kept}} if kept else tree
 
 
 # What is true
@@ -479,6 +494,111 @@ def _nothing_healthy_is_stopped(world: World, write: Write) -> None:
         for process in host.processes.values():
             if process.active and host.writing and process.vm == after.meta["uid"]:
                 raise Violation("nothing healthy is stopped", f"{after.key} is halted, and runs on {host.name}")
+
+
+# Failover capacity
+
+
+def _the_promise_is_kept(world: World, write: Write) -> None:
+    """No VM starts or grows by a write of ours where that takes of what is kept for failures, by all that was told to
+    start, and by hosts and policies as some replica has heard of them. What died with a host was there before."""
+    before, after = write.before, write.after
+    if after is None or not _takes(after) or _restarts(world, after.key):
+        return
+    if before is not None and _takes(before) and all(map(int.__ge__, _need(before), _need(after))):
+        return
+    if all(lacks := [_lacks(world, replica) for replica in world.replicas.values()]):
+        raise Violation("failover capacity", f"{after.key} starts or grows, and {lacks[0]} are not free of the promise")
+
+
+def _takes(child: Held) -> bool:
+    return bool(child.tree["spec"]["runStrategy"] != "Halted")
+
+
+def _need(child: Held) -> tuple[int, int]:
+    """CPU and memory that KubeVirt requests for a VM."""
+    asked = launcher_requests(child.tree["spec"]["template"]["spec"])
+    return asked["cpu"], asked["memory"]
+
+
+def _restarts(world: World, key: Key) -> bool:
+    """Whether a VM died with its host, and is to run again."""
+    return any((key.namespace, key.name) in _machines(failure) for failure in world.api.all(kinds.HOST_FAILURE))
+
+
+def _lacks(world: World, replica: Replica, more: tuple[int, int] = (0, 0)) -> list[str]:
+    """What of the promises would not be free, if so much more was used."""
+    store = replica.store
+    owns: Iterable[Any] = store.shelf(api.HAPolicy).objects.values()
+    policies = [store.parse(api.HAPolicy, own) for own in owns]
+    if not policies:
+        return []
+    has: tuple[list[int], list[int]] = ([], [])
+    nodes: Iterable[Any] = store.shelf(Node).objects.values()
+    for node in nodes:
+        pods = [pod for pod in world.api.all(POD) if pod.tree["spec"].get("nodeName") == node.metadata.name]
+        for each, name in enumerate(("cpu", "memory")):
+            amount = amounts_of(node.status.allocatable).get(name, 0)
+            used = sum(amounts_of(pod.tree["spec"]["containers"][0]["resources"]["requests"])[name] for pod in pods)
+            has[each].append(min(amount, used) if node.spec.unschedulable else amount)
+    needs = [_need(child) for child in world.api.all(VM) if _takes(child)]
+    lacking = []
+    for policy in policies:
+        control = policy.spec.admission_control
+        if control.mode != "Enforce" or policy.metadata.deletion_timestamp:
+            continue
+        for each, name in enumerate(("cpu", "memory")):
+            share = control.percentage
+            kept = max(has[each], default=0) if share is None else -(-sum(has[each]) * getattr(share, name) // 100)
+            missing = sum(need[each] for need in needs) + more[each] + kept - sum(has[each])
+            # Who needs none of what is missing may start.
+            if missing > 0 and (each == 1 or more == (0, 0) or more[0] > 0):
+                lacking.append(f"{missing} {name}")
+    return lacking
+
+
+def _nobody_waits_in_vain(world: World) -> None:
+    """At rest, who waits for failover capacity would break the promise by starting or growing."""
+    for vm in world.api.all(kinds.VIRTUAL_MACHINE):
+        needed = vm.tree.get("status", {}).get("waitsFor")
+        said = any(c["reason"] == room.INSUFFICIENT for c in vm.tree.get("status", {}).get("conditions", ()))
+        if said != (needed is not None):
+            raise Violation("status truth", f"{vm.key} waits for {needed}, and says {said}")
+        if needed is None:
+            continue
+        asked = amounts_of(needed)
+        more = asked.cpu, asked.memory
+        if not all(_lacks(world, replica, more) for replica in world.replicas.values()):
+            raise Violation("failover capacity", f"{vm.key} waits for {needed}, which is free")
+
+
+def _plans_are_told(world: World) -> None:
+    """At rest, a Host under a policy tells of all its VMs what would become of them, and each of them says the same;
+    and what is reserved of it is what its pods request."""
+    covered = bool(world.api.all(kinds.HA_POLICY))
+    for host in world.api.all(kinds.HOST):
+        node, status = world.api.get(NODE, host.key), host.tree.get("status", {})
+        if node is None:
+            continue
+        pods = [
+            pod for pod in world.api.all(POD)
+            if pod.tree["spec"].get("nodeName") == host.key.name
+            and pod.tree["status"]["phase"] not in ("Succeeded", "Failed")
+        ]  # fmt: skip
+        plan = status.get("failurePlan")
+        if (plan is not None) is not covered:
+            raise Violation("status truth", f"{host.key} has the failure plan {plan}")
+        if plan is not None and plan["restarts"] + plan["stays"] != len(pods):
+            raise Violation("status truth", f"the failure plan of {host.key} is {plan}, and it runs {len(pods)} VMs")
+        asked = [amounts_of(pod.tree["spec"]["containers"][0]["resources"]["requests"]) for pod in pods]
+        reserved = {**amounts_of({n: v for n, v in status["reserved"].items() if n != "pods"})}
+        if status["reserved"]["pods"] != len(pods) or reserved != sum(asked, start=Amounts()):
+            raise Violation("status truth", f"{host.key} says {status['reserved']}, and pods request {asked}")
+        for pod in pods:
+            vm = world.api.get(kinds.VIRTUAL_MACHINE, Key(pod.key.namespace, pod.meta["ownerReferences"][0]["name"]))
+            conditions = vm.tree.get("status", {}).get("conditions", ()) if vm is not None else ()
+            if vm is not None and any(c["type"] == "Protected" for c in conditions) is not covered:
+                raise Violation("status truth", f"{vm.key} runs on {host.key}, and says {conditions}")
 
 
 # At rest

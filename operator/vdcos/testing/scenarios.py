@@ -35,7 +35,7 @@ def _instance(world: World, where: str) -> Held:
     return instance
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Create:
     manifest: Tree
 

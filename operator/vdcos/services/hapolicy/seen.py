@@ -6,11 +6,26 @@ from typing import Any
 
 from vdcos import api
 from vdcos.core import failures, hosts
-from vdcos.core.foreign.kubernetes import NODE_LEASES, Heartbeat, Lease, Node
-from vdcos.core.objects import Index, Key, Own, Unreadable, declared
+from vdcos.core.foreign import kubevirt
+from vdcos.core.foreign.kubernetes import (
+    ENDED,
+    NODE_LEASES,
+    Heartbeat,
+    LauncherPod,
+    Lease,
+    Node,
+    OtherPod,
+    PersistentVolume,
+)
+from vdcos.core.foreign.kubevirt import VirtualMachineInstance
+from vdcos.core.objects import Index, Key, Own, Unreadable, Without, declared
 from vdcos.core.plan import Answer
 from vdcos.core.service import Watch
 from vdcos.core.snapshot import Snapshot
+from vdcos.providers.failover import room
+from vdcos.providers.failover.machines import NODES, RUNS_ON, TIED
+from vdcos.providers.failover.order import WISHES
+from vdcos.providers.failover.outlook import NO_OUTLOOK, OUTLOOK, TOLD, Outlook, outdated
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +70,12 @@ class Seen:
     answers: Mapping[str, Answer]
     blind: Unreadable | None
     """Why hosts or their Leases cannot be seen."""
+    account: room.Account | None = None
+    outlook: Outlook = NO_OUTLOOK
+    outdated: tuple[tuple[type[Any], Key], ...] = ()
+    """Objects that do not say (any more) what the outlook is."""
+    behind: float | None = None
+    """In how many seconds the outlook is made anew, if it is behind."""
 
 
 def look(key: Key, world: Snapshot) -> Seen:
@@ -72,7 +93,18 @@ def look(key: Key, world: Snapshot) -> Seen:
             elif covering is not None:
                 overlaps[node.metadata.name] = covering.metadata.name
     blind = world.missing(Node) or world.missing(Lease) or world.missing(api.HostFailure)
-    return Seen(tuple(mine), overlaps, world.heard_at(Lease), world.answers(key), blind)
+    found = world.derived(OUTLOOK)
+    return Seen(
+        hosts=tuple(mine),
+        overlaps=overlaps,
+        heard=world.heard_at(Lease),
+        answers=world.answers(key),
+        blind=blind,
+        account=room.account(world),
+        outlook=found,
+        outdated=outdated(found, world),
+        behind=world.derived_in(OUTLOOK),
+    )
 
 
 def _host(node: Node, world: Snapshot) -> SeenHost:
@@ -121,11 +153,28 @@ def _as_host(node: Node) -> Any:
     )
 
 
+def _as_room(pod: LauncherPod | OtherPod) -> Any:
+    """What it takes, where; or that it is gone."""
+    return pod.spec.node_name, pod.status.phase in ENDED, pod.spec.containers
+
+
+PATIENCE = 2.0
+"""Seconds that what is counted may be behind. Nothing waits for it but VMs that wait for room."""
+
 WATCHES: tuple[Watch[Any], ...] = (
     Watch(Node, _everyone, sees=_as_host),
+    Watch(Node, _everyone, sees=NODES.value, patience=PATIENCE),
+    Watch(LauncherPod, _everyone, sees=_as_room, patience=PATIENCE),
+    Watch(OtherPod, _everyone, sees=_as_room, patience=PATIENCE),
+    Watch(PersistentVolume, _everyone, sees=TIED.value, patience=PATIENCE),
+    Watch(VirtualMachineInstance, _everyone, sees=RUNS_ON.value, patience=PATIENCE),
+    Watch(kubevirt.VirtualMachine, _everyone, sees=room.admitted, patience=PATIENCE),
+    Watch(api.VirtualMachine, _everyone, sees=WISHES.value, patience=PATIENCE),
+    Watch(api.Host, _everyone, sees=TOLD.value, patience=PATIENCE),
     Watch(Heartbeat, _suspecting, sees=lambda node: node.metadata.annotations, dated=True),
     Watch(Lease, _suspecting, sees=lambda lease: lease.spec.renew_time, dated=True),
     Watch(api.Host, _everyone, sees=declared),
     Watch(api.HostFailure, _policy_of),
 )
-INDEXES: tuple[Index[Any], ...] = (failures.OF_HOST, failures.SUSPECTING)
+INDEXES: tuple[Index[Any] | Without, ...] = (failures.OF_HOST, failures.SUSPECTING, TOLD, *room.INDEXES)
+DERIVES = (OUTLOOK, *room.DERIVES)

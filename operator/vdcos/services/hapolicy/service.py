@@ -12,8 +12,9 @@ from vdcos.core.plan import Action, Create, Delete, Instant, Plan
 from vdcos.core.service import Write
 from vdcos.core.snapshot import Snapshot
 from vdcos.providers.fencing import fence
+from vdcos.services.hapolicy.admission import Admission, unseen
 from vdcos.services.hapolicy.judge import Judged, judge_all
-from vdcos.services.hapolicy.seen import INDEXES, WATCHES, Seen, SeenHost, look
+from vdcos.services.hapolicy.seen import DERIVES, INDEXES, WATCHES, Seen, SeenHost, look
 
 VISIBLE = "HostsVisible"
 EXCLUSIVE = "HostsExclusive"
@@ -34,6 +35,7 @@ class HAPolicyService:
     needed = (VISIBLE, EXCLUSIVE)
     watches = WATCHES
     indexes = INDEXES
+    derives = DERIVES
     writes = (Write(kinds.HOST_FAILURE, ("create", "delete")),)
 
     def observe(self, key: Key, world: Snapshot) -> Seen:
@@ -45,17 +47,20 @@ class HAPolicyService:
         judged = judge_all(cr.spec.detection, seen, now)
         said = (_visible(seen), _exclusive(seen), _fenceable(cr, seen), _active(cr))
         if seen.blind:
-            return Plan(conditions=said, status=cr.status.manifest())
+            return Plan(conditions=(*said, unseen(seen.blind.why)), status=cr.status.manifest())
         actions = (*_failures(cr, judged, now), *_history(seen))
-        status, paced = counts.paced(cr.status.manifest(), _counted(judged), now)
-        due = [each.after for each in judged if each.after is not None] + ([paced] if paced is not None else [])
+        admission = Admission(cr, seen)
+        counted = _counted(judged) | admission.counted([each.name for each in judged])
+        status, paced = counts.paced(cr.status.manifest(), counted, now)
+        due = [each.after for each in judged] + [paced, seen.behind]
         return Plan(
             actions=actions,
-            conditions=said,
+            conditions=(*said, admission.condition(status)),
             status={**status, "suspects": _suspects(judged)},
-            after=min(due, default=None),
+            after=min((seconds for seconds in due if seconds is not None), default=None),
             asks=tuple(ask for each in judged for ask in each.asks),
             silences=tuple(each.silence for each in judged if each.silence is not None),
+            wakes=admission.wakes(),
         )
 
 

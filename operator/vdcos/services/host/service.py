@@ -5,14 +5,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from vdcos import api
-from vdcos.core import conditions, failures, hosts, kinds, marks, ownership
+from vdcos.core import amounts, conditions, counts, failures, hosts, kinds, marks, ownership
 from vdcos.core.conditions import Condition
-from vdcos.core.foreign.kubernetes import Node
+from vdcos.core.foreign.kubernetes import ENDED, LauncherPod, Node, OtherPod
 from vdcos.core.foreign.kubevirt import VirtualMachineInstance
-from vdcos.core.objects import Index, Key, Meta, Own, Unreadable, declared
+from vdcos.core.objects import Index, Key, Meta, Own, Total, Unreadable, declared
 from vdcos.core.plan import Action, Create, Instant, Plan
 from vdcos.core.service import Watch, Write
 from vdcos.core.snapshot import Snapshot
+from vdcos.providers.failover import room
+from vdcos.providers.failover.machines import TAKEN, TAKEN_BY_OTHERS
+from vdcos.providers.failover.order import WISHES
+from vdcos.providers.failover.outlook import OUTLOOK, HostOutlook
 from vdcos.providers.fencing import fence
 
 CONNECTED = "Connected"
@@ -31,6 +35,14 @@ class Seen:
     failure: api.HostFailure | None
     """Its failure that is not completed."""
     vms: int
+    taken: Total
+    """By pods of VMs."""
+    by_others: Total
+    """By all other pods."""
+    plan: HostOutlook | None
+    """What would become of its VMs."""
+    unprotected: tuple[Key, ...]
+    """VMs on it that say something about their protection, though no policy covers it."""
 
 
 # Who looks again when something changes
@@ -73,10 +85,20 @@ def _stage(own: Own) -> Any:
     return failure.status.phase, failure.waits_for == "Quarantined"
 
 
+def _node_of(pod: LauncherPod | OtherPod, _: Snapshot) -> Iterable[Key]:
+    return (Key("", pod.spec.node_name),) if pod.spec.node_name else ()
+
+
+def _room(pod: LauncherPod | OtherPod) -> Any:
+    return pod.spec.node_name, pod.status.phase in ENDED, pod.spec.containers
+
+
 WATCHES: tuple[Watch[Any], ...] = (
     Watch(Node, _same_name, sees=_as_node),
     Watch(api.HAPolicy, _everyone, sees=_covers),
     Watch(api.HostFailure, _host_of, sees=_stage),
+    Watch(LauncherPod, _node_of, sees=_room, patience=PATIENCE),
+    Watch(OtherPod, _node_of, sees=_room, patience=counts.SECONDS_BETWEEN),
     Watch(
         VirtualMachineInstance, _hosts_of, sees=lambda held: frozenset(hosts.INSTANCES_ON.keys(held)), patience=PATIENCE
     ),
@@ -91,7 +113,8 @@ class HostService:
     kind = api.Host
     needed = (CONNECTED,)
     watches = WATCHES
-    indexes: tuple[Index[Any], ...] = (hosts.INSTANCES_ON, failures.OPEN_ON)
+    indexes: tuple[Index[Any], ...] = (hosts.INSTANCES_ON, failures.OPEN_ON, TAKEN, TAKEN_BY_OTHERS, WISHES)
+    derives = (OUTLOOK,)
     writes = (Write(kinds.HOST, ("create",)), Write(Node.resource, ("patch",)))
 
     def observe(self, key: Key, world: Snapshot) -> Seen:
@@ -103,6 +126,10 @@ class HostService:
             policy=policy,
             failure=next((failure for failure in open_ones if isinstance(failure, api.HostFailure)), None),
             vms=world.total(hosts.INSTANCES_ON, key.name).count,
+            taken=world.total(TAKEN, key.name),
+            by_others=world.total(TAKEN_BY_OTHERS, key.name),
+            plan=world.derived(OUTLOOK).hosts.get(key.name),
+            unprotected=tuple(_protected_on(key.name, world)) if policy is None else (),
         )
 
     def found(self, key: Key, seen: Seen) -> Sequence[Action]:
@@ -123,18 +150,29 @@ class HostService:
             status["incarnation"] = node.status.node_info.boot_id
             status["machine"] = node.status.node_info.system_uuid
             status["capacity"] = _capacity(node)
+            status["reserved"] = _reserved(seen)
         if seen.failure is not None:
             status["failure"] = seen.failure.metadata.name
         if seen.policy is not None:
             status["policy"] = seen.policy.metadata.name
             suspect = _suspicion(cr, seen)
+            if seen.plan is not None:
+                status["failurePlan"] = seen.plan.status()
             status["verdict"] = suspect.verdict if suspect is not None else "Connected"
         status = {name: value for name, value in status.items() if value not in ("", None)}
         return Plan(
             actions=tuple(_marks(cr, node)) if node is not None else (),
             conditions=(connected, _protected(seen), _fenceable(cr)),
             status=status,
+            wakes=tuple((api.VirtualMachine, key) for key in seen.unprotected),
         )
+
+
+def _protected_on(name: str, world: Snapshot) -> Iterable[Key]:
+    wishes = world.values(WISHES)
+    return (
+        key for key in world.keys(hosts.INSTANCES_ON, name) if (wish := wishes.get(key)) is not None and wish.protected
+    )
 
 
 def _suspicion(cr: api.Host, seen: Seen) -> Any:
@@ -206,6 +244,11 @@ def _marks(cr: api.Host, node: Node) -> list[Action]:
     else:
         actions += marks.untaint(node, marks.FAILOVER_ONLY, "the host is not kept free any more")
     return actions
+
+
+def _reserved(seen: Seen) -> dict[str, Any]:
+    both = amounts.NOTHING + seen.taken.amount + seen.by_others.amount
+    return {**room.status(both), "pods": seen.taken.count + seen.by_others.count}
 
 
 def _capacity(node: Node) -> dict[str, Any]:

@@ -8,18 +8,29 @@ from typing import Any
 from vdcos import api
 from vdcos.api import virtualmachine as words
 from vdcos.api.availability import GuestWatch
+from vdcos.core import amounts, ownership
 from vdcos.core import disks as names
-from vdcos.core import ownership
+from vdcos.core.amounts import Amounts
 from vdcos.core.conditions import Condition
 from vdcos.core.drift import mark
 from vdcos.core.foreign import kubevirt
 from vdcos.core.foreign.cdi import DataVolume
 from vdcos.core.foreign.kubernetes import FailedMount, PersistentVolumeClaim
 from vdcos.core.foreign.kubevirt import VirtualMachineInstance
-from vdcos.core.objects import Meta, Unreadable
+from vdcos.core.objects import Key, Meta, Unreadable
 from vdcos.core.plan import Action, Instant
+from vdcos.providers.failover import room
 from vdcos.providers.networks import Problem, Providers
-from vdcos.services.virtualmachine import data_volumes, hardware, kubevirt_vm, networks, overrides, pods, power
+from vdcos.services.virtualmachine import (
+    capacity,
+    data_volumes,
+    hardware,
+    kubevirt_vm,
+    networks,
+    overrides,
+    pods,
+    power,
+)
 from vdcos.services.virtualmachine import disks as storage
 from vdcos.services.virtualmachine.kubevirt_vm import Card, Parts, Volume
 from vdcos.services.virtualmachine.observe import Seen
@@ -113,6 +124,8 @@ class Case:
             held_off=self.forbidden if self.held_off else "",
             turn=self.waits_for_turn,
             resetting=self.resetting,
+            lack=self.lack.message() if self.lack is not None and self.admitted is None else "",
+            growth=self.lack.message() if self.lack is not None and self.admitted is not None else "",
             waits_for=self.unresolved or ("the name is taken" if self.taken else ""),
             before=self.stored(power.SYNCED)[1],
             unplaced=pods.unplaced(self.instance),
@@ -237,7 +250,8 @@ class Case:
 
     @cached_property
     def run_strategy(self) -> kubevirt_vm.RunStrategy:
-        if self.held_off or self.waits_for_turn or self.starts_from_halted:
+        no_room = self.lack is not None and self.admitted is None
+        if self.held_off or self.waits_for_turn or self.starts_from_halted or no_room:
             return "Halted"
         child = self.child if self.mine else None
         return power.run_strategy(self.cr.spec, self._strategy, child, self.seen.instance, self._is_changing)
@@ -257,7 +271,7 @@ class Case:
     @cached_property
     def _with_power_as_is(self) -> Mapping[str, Any] | overrides.Conflict:
         """What the child would be with its power as it is."""
-        return self._manifest(self._strategy)
+        return self._manifest(self._strategy, self._reserved)
 
     @cached_property
     def held_off(self) -> bool:
@@ -286,9 +300,59 @@ class Case:
     @cached_property
     def wanted(self) -> Mapping[str, Any] | overrides.Conflict:
         """The manifest of the child; only meaningful while nothing is ``unresolved``."""
-        return self._with_power_as_is if self.run_strategy == self._strategy else self._manifest(self.run_strategy)
+        as_is = self.run_strategy == self._strategy and self.reserves == self._reserved
+        return self._with_power_as_is if as_is else self._manifest(self.run_strategy, self.reserves)
 
-    def _manifest(self, run_strategy: str) -> Mapping[str, Any] | overrides.Conflict:
+    # Room for it
+
+    @cached_property
+    def admitted(self) -> Amounts | None:
+        """What was admitted for the VM; what runs is admitted, whatever policies say since. None: nothing was."""
+        child = self.child if self.mine else None
+        found = room.admitted(child)
+        if found is None and child is not None and self._strategy != "Halted":
+            return capacity.needs(self.seen.child_spec, self.seen)
+        return found
+
+    @cached_property
+    def needs(self) -> Amounts:
+        """What the VM is to need: as declared, or what the child says while it keeps the hardware that it has."""
+        manifest = self._with_power_as_is
+        if self.mine and (self.broken or isinstance(manifest, overrides.Conflict)):
+            return capacity.needs(self.seen.child_spec, self.seen)
+        return capacity.needs(manifest["spec"], self.seen) if isinstance(manifest, Mapping) else amounts.NOTHING
+
+    @cached_property
+    def lack(self) -> room.Lack | None:
+        """Why there is no room for the VM to start, or to grow. What restarts after a failure was admitted before."""
+        account, known = self.seen.account, self.admitted
+        if account is None or self.held_off or self.waits_for_turn or self.taken or (not self.mine and self.broken):
+            return None
+        more = self.needs.beyond(known) if known is not None else self.needs
+        if not more:
+            return None
+        placement = self.cr.spec.placement
+        asking = room.Asking(more, self.seen.wish, placement.node_selector if placement is not None else {})
+        return account.lack(Key(self.owner.namespace, self.owner.name), asking)
+
+    @cached_property
+    def _reserved(self) -> str | None:
+        """What the child says of what was admitted; None when it has never said anything."""
+        child = self.child if self.mine else None
+        return (child.metadata.annotations or {}).get(room.ADMITTED) if child is not None else None
+
+    @cached_property
+    def reserves(self) -> str | None:
+        """What it is to say. A VM that waits for its turn keeps its place; one that is declared off has none."""
+        if self.cr.spec.power_state == "PoweredOff" or (self.lack is not None and self.admitted is None):
+            return "" if self._reserved else self._reserved
+        if self.waits_for_turn:
+            return amounts.written(self.admitted if self.admitted is not None else self.needs)
+        if self.seen.account is None or self.held_off or self.lack is not None:
+            return self._reserved
+        return amounts.written(self.needs)
+
+    def _manifest(self, run_strategy: str, reserves: str | None) -> Mapping[str, Any] | overrides.Conflict:
         parts = Parts(
             run_strategy=run_strategy,
             volumes=[self._volume(decision) for decision in self.disks],
@@ -298,6 +362,8 @@ class Case:
             failover=self.on_failover_hosts,
         )
         manifest = kubevirt_vm.build(self.cr, self.owner, parts)
+        if reserves is not None:
+            manifest["metadata"]["annotations"] = {room.ADMITTED: reserves}
         try:
             return overrides.apply(manifest, self.cr.spec.overrides) if self.cr.spec.overrides else manifest
         except overrides.Conflict as conflict:
@@ -305,6 +371,12 @@ class Case:
 
     @cached_property
     def problems(self) -> tuple[str, ...]:
+        """Why the VM keeps the hardware that it has, in words that end with a reason."""
+        grows = self.lack is not None and self.admitted is not None
+        return (*self.broken, room.INSUFFICIENT) if grows else self.broken
+
+    @cached_property
+    def broken(self) -> tuple[str, ...]:
         """Which references do not resolve, in words that end with a reason."""
         found = [f"disk {decision.disk.name}: {decision.reason}" for decision in self.disks if not decision.attachable]
         found += [f"NIC {name}: {card.reason}" for name, card in self.cards.items() if isinstance(card, Problem)]
@@ -321,7 +393,7 @@ class Case:
     @cached_property
     def forbidden(self) -> str:
         """What the VM refers to and may not use (any more), or ""."""
-        return next((problem for problem in self.problems if problem.endswith("NotAllowed")), "")
+        return next((problem for problem in self.broken if problem.endswith("NotAllowed")), "")
 
     def _volume(self, decision: storage.Decision) -> Volume:
         """How the disk is referred to: as it was before, since a change would be a reason to restart."""

@@ -9,9 +9,10 @@ from vdcos.core.foreign import kubevirt
 from vdcos.core.foreign.kubevirt import VirtualMachine
 from vdcos.core.objects import Meta, Unreadable
 from vdcos.core.plan import Apply, Instant, Patch
+from vdcos.providers.failover import room
+from vdcos.services.virtualmachine import capacity
 from vdcos.services.virtualmachine.case import Case, Said
-
-APPLIED = "Applied"
+from vdcos.services.virtualmachine.observe import APPLIED
 
 REPAIRED = f"{ownership.GROUP}/repaired"
 """Annotation of the child: the Unix time at which the repairs made so far are forgotten.
@@ -36,10 +37,13 @@ def converge(case: Case) -> Said:
     manifest = stamped(case.wanted)
     if case.child is None:
         # Unforced: a namesake that somebody made a moment ago is a conflict, and not taken over.
-        create = Apply(VirtualMachine.resource, manifest, "create the KubeVirt VM", force=False)
+        create = Apply(
+            VirtualMachine.resource, manifest, "create the KubeVirt VM", force=False, assumed=_assumed(case, manifest)
+        )
         return Said((create,), (conditions.false(APPLIED, "Creating", "the KubeVirt VM is being created"),))
     if case.child.metadata.annotation(ownership.APPLIED) != manifest["metadata"]["annotations"][ownership.APPLIED]:
-        apply = Apply(VirtualMachine.resource, _of(case.child, manifest), "bring the KubeVirt VM up to date")
+        why = "bring the KubeVirt VM up to date"
+        apply = Apply(VirtualMachine.resource, _of(case.child, manifest), why, assumed=_assumed(case, manifest))
         return Said((apply,), (conditions.false(APPLIED, "Changing", "the KubeVirt VM is being changed"),))
     return _repair(case, case.child, manifest)
 
@@ -58,11 +62,25 @@ def _keep(case: Case, child: kubevirt.VirtualMachine | None) -> Said:
         return Said(conditions=(conditions.false(APPLIED, "Waiting", message),))
     message = f"the VM keeps the hardware that it has until everything it refers to is there ({case.unresolved})"
     said = (conditions.false(APPLIED, "Waiting", message),)
+    if case.unresolved == room.INSUFFICIENT:
+        said = (conditions.false(APPLIED, room.INSUFFICIENT, case.power.condition.message),)
     if case.seen.child_spec.get("runStrategy") == case.run_strategy:
         return Said(conditions=said)
-    operation = {"op": "replace", "path": "/spec/runStrategy", "value": case.run_strategy}
-    why = f"set runStrategy to {case.run_strategy}"
-    return Said((Patch(child.resource, child.metadata.key, child.metadata.uid, (operation,), why),), said)
+    operations = [{"op": "replace", "path": "/spec/runStrategy", "value": case.run_strategy}]
+    if case.reserves is not None and child.metadata.annotations:
+        path = "/metadata/annotations/" + room.ADMITTED.replace("/", "~1")
+        operations.append({"op": "add", "path": path, "value": case.reserves})
+    why, assumed = f"set runStrategy to {case.run_strategy}", _assumed(case, {})
+    patch = Patch(child.resource, child.metadata.key, child.metadata.uid, tuple(operations), why, assumed=assumed)
+    return Said((patch,), said)
+
+
+def _assumed(case: Case, manifest: Mapping[str, Any]) -> VirtualMachine | None:
+    """What is admitted counts from now on, so that two VMs that are judged at once do not both take the last room."""
+    child = case.child if case.mine else None
+    if not case.reserves or (child is not None and child.metadata.annotation(room.ADMITTED) == case.reserves):
+        return None
+    return capacity.marked(child, manifest, case.reserves)
 
 
 def _repair(case: Case, child: kubevirt.VirtualMachine, manifest: Mapping[str, Any]) -> Said:

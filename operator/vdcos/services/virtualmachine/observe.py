@@ -8,6 +8,7 @@ import msgspec
 
 from vdcos import api
 from vdcos.core import availability, disks, failures
+from vdcos.core.conditions import Condition
 from vdcos.core.foreign import kubevirt
 from vdcos.core.foreign.cdi import Cdi, DataVolume
 from vdcos.core.foreign.kubernetes import FailedMount, GuestPanic, Lease, Namespace, PersistentVolumeClaim, StorageClass
@@ -16,6 +17,9 @@ from vdcos.core.foreign.multus import NetworkAttachmentDefinition
 from vdcos.core.foreign.snapshots import VolumeSnapshot
 from vdcos.core.objects import Index, Key, Meta, Own, Unreadable
 from vdcos.core.snapshot import Snapshot
+from vdcos.providers.failover import room
+from vdcos.providers.failover.order import WISHES, Wish
+from vdcos.providers.failover.outlook import OUTLOOK, protected
 from vdcos.services.virtualmachine import dependencies as restart_order
 from vdcos.services.virtualmachine.dependencies import NO_ORDER, SeenOrder
 
@@ -100,6 +104,12 @@ class Seen:
     """It restarts after a failure, and may do so on hosts that are kept for failover."""
     guest: SeenGuest = SeenGuest()
     order: SeenOrder = NO_ORDER
+    account: room.Account | None = None
+    """Who may start or grow; None where that is not in question, or no policy asks."""
+    wish: Wish | None = None
+    """Its own place in the order of restart."""
+    protected: Condition | None = None
+    """What would become of it if its host died."""
 
 
 INSTANCETYPES: Mapping[str, type[Any]] = {
@@ -109,6 +119,8 @@ INSTANCETYPES: Mapping[str, type[Any]] = {
     "VirtualMachinePreference": kubevirt.Preference,
 }
 SOURCES: Mapping[str, type[Any]] = {"pvc": PersistentVolumeClaim, "snapshot": VolumeSnapshot}
+APPLIED = "Applied"
+"""The condition that the child is as it should be."""
 DATASTORE_FULL = "DatastoreFull"
 EXPANSION_UNSUPPORTED = "ExpansionUnsupported"
 
@@ -146,6 +158,9 @@ def observe(key: Key, world: Snapshot) -> Seen:
         failover=isinstance(cr, api.VirtualMachine) and bool(world.keys(failures.FAILOVER, cr.metadata.uid)),
         guest=guest,
         order=_order(cr, guest.policy, world) if isinstance(cr, api.VirtualMachine) else NO_ORDER,
+        account=room.account(world) if isinstance(cr, api.VirtualMachine) and _asks(cr, child) else None,
+        wish=world.values(WISHES).get(key),
+        protected=_protected(key, world),
         failed_mounts=tuple(event for pod in sorted(pods) for event in world.by(MOUNTS_OF, f"{key.namespace}/{pod}")),
     )
 
@@ -191,6 +206,26 @@ def _guest(cr: api.VirtualMachine, instance: VirtualMachineInstance | Maybe, wor
 
 def _order(cr: api.VirtualMachine, policy: api.HAPolicy | None, world: Snapshot) -> SeenOrder:
     return restart_order.look(cr, policy.spec if policy is not None else None, world, DEPENDENTS)
+
+
+def _asks(cr: api.VirtualMachine, child: kubevirt.VirtualMachine | Maybe) -> bool:
+    """Whether a VM may be about to start or to grow: it was not admitted yet, or its child is not said to be as is
+    declared now."""
+    if cr.spec.power_state == "PoweredOff":
+        return False
+    known = child if isinstance(child, kubevirt.VirtualMachine) else None
+    settled = cr.status.observed_generation == cr.metadata.generation and any(
+        said.type == APPLIED and said.status == "True" for said in cr.status.conditions
+    )
+    return room.admitted(known) is None or not settled
+
+
+def _protected(key: Key, world: Snapshot) -> Condition | None:
+    """Nobody answers for a VM whose policy is gone, whatever the outlook was."""
+    found = world.derived(OUTLOOK)
+    fate = found.vms.get(key)
+    policy = world.get(api.HAPolicy, Key("", fate.policy)) if fate is not None else None
+    return protected(found, key) if isinstance(policy, api.HAPolicy) else None
 
 
 def _disk(key: Key, disk: api.virtualmachine.Disk, world: Snapshot) -> SeenDisk:

@@ -10,6 +10,7 @@ from vdcos.core.conditions import Condition
 from vdcos.core.foreign import kubevirt
 from vdcos.core.foreign.kubevirt import VirtualMachineInstance
 from vdcos.core.objects import Unreadable
+from vdcos.providers.failover import room
 from vdcos.services.virtualmachine.kubevirt_vm import RunStrategy
 
 SYNCED = "PowerStateSynced"
@@ -101,6 +102,10 @@ class Facts:
     """Why there is no host for the VM, or ""."""
     trouble: str
     """What keeps the VM's pod from starting, as a kubelet says it, or ""."""
+    lack: str = ""
+    """Why there is no room to start it, or ""."""
+    growth: str = ""
+    """Why there is no room for it to grow, or ""."""
 
     @property
     def on(self) -> bool:
@@ -215,6 +220,16 @@ def _waits_for_turn(facts: Facts) -> Outcome | None:
     return Outcome("PoweredOff", conditions.false(SYNCED, "HeldForRestart", message))
 
 
+def _waits_for_room(facts: Facts) -> Outcome | None:
+    if not facts.lack or facts.instance is not None:
+        return None
+    message = f"the VM is powered on when failover capacity lets it: {facts.lack}. {_MORE_ROOM}"
+    return Outcome("PoweredOff", conditions.false(SYNCED, room.INSUFFICIENT, message))
+
+
+_MORE_ROOM = "It goes by itself when VMs are powered off, hosts are added, or spec.admissionControl promises less"
+
+
 def _stays_off(facts: Facts) -> Outcome | None:
     if not facts.stays_off:
         return None
@@ -254,6 +269,9 @@ def _running(facts: Facts) -> Outcome | None:
         return None
     ready = facts.condition("Ready")
     if ready.status == "True" or ready.reason == _HANDING_OVER:
+        if facts.growth:
+            message = f"the VM runs with what it has, and grows when failover capacity lets it: {facts.growth}. "
+            return Outcome("PoweredOn", conditions.false(SYNCED, room.INSUFFICIENT, message + _MORE_ROOM))
         return Outcome("PoweredOn", conditions.true(SYNCED, "PoweredOn", "on, as declared"))
     assert facts.instance is not None
     said = f" ({ready.reason}: {ready.message})" if ready.reason else ""
@@ -314,6 +332,7 @@ RULES: tuple[Rule, ...] = (
     _stopping,
     _off,
     _held_off,
+    _waits_for_room,
     _stays_off,
     _paused,
     _running,

@@ -13,10 +13,13 @@ from vdcos.core.foreign.kubernetes import FailedMount, GuestPanic, Lease, Namesp
 from vdcos.core.foreign.kubevirt import KubeVirt, VirtualMachineInstance
 from vdcos.core.foreign.multus import NetworkAttachmentDefinition
 from vdcos.core.foreign.snapshots import VolumeSnapshot
-from vdcos.core.objects import Index, Key, Meta, Own, declared
+from vdcos.core.objects import Index, Key, Meta, Own, Without, declared
 from vdcos.core.plan import Instant, Plan
 from vdcos.core.service import Watch, Write
 from vdcos.core.snapshot import Snapshot
+from vdcos.providers.failover import room
+from vdcos.providers.failover.order import WAITING
+from vdcos.providers.failover.outlook import OUTLOOK
 from vdcos.providers.networks import Providers
 from vdcos.services.virtualmachine import dependencies, observe, plan, power
 from vdcos.services.virtualmachine import disks as vm_disks
@@ -66,6 +69,11 @@ def _namespace(held: Any, world: Snapshot) -> Iterable[Key]:
 
 def _everyone(_: Any, world: Snapshot) -> Iterable[Key]:
     return [own.metadata.key for own in world.all(api.VirtualMachine)]
+
+
+def _waiting(_: Any, world: Snapshot) -> Iterable[Key]:
+    """The VMs that wait for failover capacity."""
+    return world.keys(WAITING, "")
 
 
 def _held(own: Own, _: Snapshot) -> Iterable[Key]:
@@ -170,12 +178,15 @@ class VirtualMachineService:
         Watch(Lease, _nobody, lambda _: None),
         Watch(api.Host, _on_host, lambda own: hosts.policy_of(own.raw)),
         Watch(api.HAPolicy, _everyone, lambda own: availability.of_guests(own.raw)),
+        Watch(api.HAPolicy, _waiting, declared),
+        *(Watch(kind, _nobody) for kind in room.KINDS),
         *(Watch(kind, _dependents(name), _version) for name, kind in observe.INSTANCETYPES.items()),
         Watch(api.VirtualMachine, _neighbours, dependencies.matters),
         Watch(KubeVirt, _everyone, lambda held: (held.spec, held.status.observed_kube_virt_version)),
         Watch(Cdi, _everyone, lambda held: held.status.observed_version),
     )
-    indexes: tuple[Index[Any], ...] = (
+    derives = (OUTLOOK, *room.DERIVES)
+    indexes: tuple[Index[Any] | Without, ...] = (
         DEPENDENTS,
         dependencies.DEPENDING,
         observe.DISKS_OF,
@@ -188,6 +199,7 @@ class VirtualMachineService:
         disks.GROWN,
         failures.HELD,
         failures.FAILOVER,
+        *room.INDEXES,
     )
     writes: tuple[Write, ...] = (
         Write(kubevirt.VirtualMachine.resource, ("create", "patch")),

@@ -6,6 +6,7 @@ from typing import Any
 
 from vdcos.core import disks, quantity
 from vdcos.core.foreign.kubevirt import Interface, VirtualMachineInstance
+from vdcos.providers.failover import room
 from vdcos.services.virtualmachine import disks as storage
 from vdcos.services.virtualmachine.case import Case
 from vdcos.services.virtualmachine.power import State
@@ -19,6 +20,8 @@ def fields(case: Case, state: State, restart: bool, watch: Mapping[str, Any] | N
     """The status without conditions, in its JSON form; empty values are left out."""
     instance = case.instance if case.facts.up else None
     status: dict[str, Any] = {"powerState": state, "restartRequired": restart}
+    if case.lack is not None:
+        status["waitsFor"] = room.status(case.lack.need)
     if case.child is not None and case.mine:
         status["virtualMachine"] = {"uid": case.child.metadata.uid, "generation": case.child.metadata.generation}
     if instance is not None:

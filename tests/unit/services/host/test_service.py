@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
+from tests.unit.providers.failover import cluster as c
 from tests.unit.services import datacenter as d
 from vdcos import api
 from vdcos.core import hosts, marks
-from vdcos.core.foreign.kubernetes import Node
+from vdcos.core.foreign.kubernetes import LauncherPod, Node, OtherPod
 from vdcos.core.foreign.kubevirt import VirtualMachineInstance
 from vdcos.core.objects import Key, Meta, Own
 from vdcos.core.plan import Create
@@ -106,6 +107,8 @@ def test_what_is_known_of_a_host() -> None:
         "verdict": "Connected",
         "vms": 2,
         "capacity": {"cpu": "8", "memory": "16Gi", "pods": 110},
+        "reserved": {"cpu": "0", "memory": "0", "pods": 0},
+        "failurePlan": {"restarts": 0, "stays": 0, "reasons": []},
     }
     assert said(there, "Ready") == ("True", "Ready")
 
@@ -336,3 +339,42 @@ def test_what_is_news() -> None:
     web = there.held(VirtualMachineInstance, Key("shop", "web"))
     there.change(VirtualMachineInstance, Key("shop", "web"), status={"phase": "Failed"})
     assert where(web) == where(there.held(VirtualMachineInstance, Key("shop", "web")))
+
+
+# What is used of it, and what would become of its VMs
+
+
+def test_all_pods_are_counted() -> None:
+    there = d.world(d.host(), policy(), c.pod("web", cpu="2", memory="4Gi"), c.other("daemon", cpu="500m"))
+    assert settle(there)["reserved"] == {"cpu": "2500m", "memory": "5Gi", "pods": 2}
+
+
+def test_its_failure_plan() -> None:
+    there = d.world(d.host(), policy(), c.host("host-2"), c.pod("web"), c.pod("huge", cpu="9"))
+    assert settle(there)["failurePlan"] == {
+        "restarts": 1,
+        "stays": 1,
+        "reasons": [{"namespace": "shop", "name": "huge", "reason": "NoCapacity"}],
+    }
+
+
+def test_without_a_policy_there_is_no_plan_and_vms_take_back_what_they_say() -> None:
+    said = [{"type": "Protected", "status": "True", "reason": "RestartsElsewhere"}]
+    vm = {**d.vm("web"), "status": {"conditions": said}}
+    there = d.world(d.host(), vm, d.vm("quiet"), d.instance("web"), d.instance("quiet"), c.pod("web"))
+    assert "failurePlan" not in settle(there)
+    assert there.plan(SERVICE, KEY).wakes == ((api.VirtualMachine, Key("shop", "web")),)
+    there.put(policy())
+    assert there.plan(SERVICE, KEY).wakes == ()
+
+
+def test_pods_wake_the_host_that_they_are_on() -> None:
+    there = d.world(c.pod("web"), c.other("daemon"), c.pod("pending", on=""))
+    for kind, key in ((LauncherPod, c.key("virt-launcher-web")), (OtherPod, Key("kube-system", "daemon"))):
+        watch = next(watch for watch in SERVICE.watches if watch.kind is kind)
+        assert watch.sees is not None
+        assert list(watch.keys(there.held(kind, key), there.view(SERVICE))) == [KEY]
+        before = watch.sees(there.held(kind, key))
+        there.change(kind, key, status={"phase": "Succeeded"})
+        assert watch.sees(there.held(kind, key)) != before
+        assert list(watch.keys(there.held(kind, c.key("virt-launcher-pending")), there.view(SERVICE))) == []

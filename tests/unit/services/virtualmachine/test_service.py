@@ -28,6 +28,7 @@ from vdcos.core.foreign.snapshots import VolumeSnapshot
 from vdcos.core.objects import Key, Meta, Object, Own
 from vdcos.core.plan import Apply, Create, Delete, Patch
 from vdcos.core.snapshot import UndeclaredRead
+from vdcos.providers.failover import room
 from vdcos.services.virtualmachine import observe
 from vdcos.testing.world import World
 
@@ -120,6 +121,7 @@ def test_who_looks_again(kind: type[Any], held: Any, keys: set[Key]) -> None:
 def test_every_kind_that_is_watched_is_tested() -> None:
     elsewhere = {FailedMount, kubevirt.ClusterInstancetype, kubevirt.Instancetype, api.VirtualMachine}
     tested = {kind for _, kind, *_ in WAKES} | elsewhere
+    tested |= set(room.KINDS)  # they wake nobody
     assert {watch.kind for watch in b.SERVICE.watches} == tested
 
 
