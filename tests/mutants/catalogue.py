@@ -34,6 +34,7 @@ DATASTORE = "services/datastore"
 POLICY = "services/hapolicy"
 FAILURE = "services/hostfailure/service.py"
 FENCE = "providers/fencing/fence.py"
+ROOM = "providers/failover/room.py"
 MARKS = "core/marks.py"
 RESTART = "services/hostfailure/restart.py"
 MONITORING = "services/virtualmachine/monitoring.py"
@@ -630,4 +631,41 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("A VM that stays off by itself stays off when it was reset", f"{VM}/case.py",
            "or self.starts_from_halted:", "or False:",
            (Run("a guest falls silent that stays off by itself"),)),
+    # Failover capacity
+    Mutant("A VM starts although there is no room for it", f"{VM}/case.py",
+           "no_room = self.lack is not None and self.admitted is None", "no_room = False",
+           (Run("no room, then a VM is powered off"),)),
+    Mutant("A VM grows although there is no room for it", f"{VM}/case.py",
+           "        return (*self.broken, room.INSUFFICIENT) if grows else self.broken", "        return self.broken",
+           (Run("a VM grows beyond what is left, and then less"),)),
+    Mutant("Growth that was refused is not judged again", f"{VM}/observe.py",
+           "        said.type == APPLIED and said.status == \"True\" for said in cr.status.conditions\n",
+           "        True for _ in cr.status.conditions\n",
+           (Run("a VM grows beyond what is left, and then less", "invalid", "late others"),)),
+    Mutant("A VM that waits for its turn loses its place", f"{VM}/case.py",
+           "            return amounts.written(self.admitted if self.admitted is not None else self.needs)\n",
+           "            return \"\"\n",
+           (Run("those who wait for room wait until after a failure"),)),
+    Mutant("What was admitted counts only when it has a pod", ROOM,
+           "    underway = world.without(UNDERWAY).amount or amounts.NOTHING\n", "    underway = amounts.NOTHING\n",
+           (Run("two VMs at once, room for one, then for both"),)),
+    Mutant("Who waits goes by name", ROOM,
+           "            return (*turns[key], -waiting[key].need.memory, -waiting[key].need.cpu, key)\n",
+           "            return (key,)\n",
+           (Run("room for one of two that wait, then for both"),)),
+    Mutant("A policy that only warns holds VMs", ROOM,
+           "for room in self.rooms if room.mode == \"Enforce\"}\n", "for room in self.rooms}\n",
+           (Run("a policy that only warns"),)),
+    Mutant("Nobody is told that there is room", f"{POLICY}/admission.py",
+           "(*self._seen.outdated, *free)", "self._seen.outdated",
+           (Run("no room, then a VM is powered off"),)),
+    Mutant("What is foretold reaches nobody", f"{POLICY}/admission.py",
+           "(*self._seen.outdated, *free)", "tuple(free)",
+           (Run("host dies"),)),
+    Mutant("A cordoned host counts as if it were open", "providers/placement/admission.py",
+           "share.has[each] if share.schedulable else min(share.has[each], share.used[each])", "share.has[each]",
+           (Run("no room, then a host is open again"),)),
+    Mutant("The outlook is never made anew", STORE,
+           "made is None or (made.of != self._changes(view) and", "made is None or (False and",
+           (Run("host dies"),)),
 )  # fmt: skip

@@ -413,7 +413,7 @@ THREE = (vm("db", "High"), vm("web", needs="db"), vm("batch", "Low"))
 WELL = {"shop/db": "Ready", "shop/web": "Ready", "shop/batch": "Ready"}
 ONE, FINE = (vm("web"),), {"shop/web": "Ready"}
 TWO, BOTH = (vm("db", "High"), vm("web", "Low")), {"shop/db": "Ready", "shop/web": "Ready"}
-LARGE, LATE = (vm("db", memory="60Gi"), vm("web", memory="60Gi")), {"shop/late": "Ready"}
+LARGE, LATE = (vm("db", "High", memory="60Gi"), vm("web", "Low", memory="60Gi")), {"shop/late": "Ready"}
 HUGE = (vm("db", memory="90Gi"), vm("web", memory="90Gi"))
 BY_HAND = "confirm it: spec.confirmedDown with incarnation"
 ADMINS = {"unschedulable": True}
@@ -618,10 +618,10 @@ def failures() -> tuple[HostScenario, ...]:
                      (at_once(Create(vm("one", memory="60Gi")), Create(vm("two", memory="60Gi"))), _off("shop/web")),
                      {**FINE, "shop/one": "Ready", "shop/two": "Ready"}, base, vms=(LARGE[1],), outcomes=()),
         HostScenario("room for one of two that wait, then for both",
-                     (Create(vm("low", "Low", memory="62Gi")), Create(vm("high", "High", memory="62Gi")),
-                      Waits("shop/low"), Waits("shop/high"), _off("shop/db"), Waits("shop/high", False),
-                      Waits("shop/low"), _off("shop/web")),
-                     {**BOTH, "shop/high": "Ready", "shop/low": "Ready"}, base, vms=LARGE, outcomes=()),
+                     (Create(vm("batch", "Low", memory="62Gi")), Create(vm("urgent", "High", memory="62Gi")),
+                      Waits("shop/batch"), Waits("shop/urgent"), _off("shop/db"), Waits("shop/urgent", False),
+                      Waits("shop/batch"), _off("shop/web")),
+                     {**BOTH, "shop/urgent": "Ready", "shop/batch": "Ready"}, base, vms=LARGE, outcomes=()),
         HostScenario("a VM grows beyond what is left, and then less",
                      (_sized("shop/web", "130Gi"), Waits("shop/web"), _sized("shop/web", "100Gi")), FINE, base,
                      vms=(LARGE[1],), outcomes=()),
