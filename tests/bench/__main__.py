@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 
 from devcluster import build
-from tests.bench import ha, rates, rest
+from tests.bench import ha, outlook, rates, rest
 from tests.bench.figures import Table, verdicts
 from tests.bench.plane import ROOT, BenchError, Json
 
@@ -35,6 +35,7 @@ SECTIONS: dict[str, Any] = {
     "webhooks": rates.webhooks,
     "rest": rest.growth_and_rest,
     "ha": ha.outages,
+    "plans": outlook.plans,
 }
 
 

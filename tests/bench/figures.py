@@ -80,6 +80,8 @@ TARGETS: Mapping[str, Target] = {
     "ha_release_100_s": Target(1.5),
     "ha_last_vmi_ratio": Target(1.1),
     "ha_total_minus_boot_s": Target(30),
+    "failure_plan_cold_s": Target(1.0),
+    "failure_plan_incremental_s": Target(0.2),
 }
 
 
