@@ -1,4 +1,4 @@
-"""The command line: ``vdcos run | plan | sim | gen | version``."""
+"""The command line: ``vdcos run | plan | ha | sim | gen | version``."""
 
 import argparse
 import sys
@@ -44,6 +44,22 @@ examples:
 
 exit status: 0 nothing to do, 2 something to do or a status to write,
              1 an error or an object that is stalled
+"""
+
+HA = """\
+How it stands with high availability. Nothing is written anywhere.
+
+  vdcos ha status        policies, hosts with what would come of their failure, and failures under way
+  vdcos ha drill HOST    what would become of each VM of a host if it died now: order, target, or why not
+"""
+
+HA_EXAMPLES = """\
+examples:
+  vdcos ha status
+  vdcos ha drill host-1
+  vdcos ha drill host-1 -o json | jq '.virtualMachines[] | select(.target == null)'
+
+exit status: 0 it was found out, 1 an error
 """
 
 GEN = """\
@@ -121,6 +137,12 @@ def parser() -> argparse.ArgumentParser:
     )
     _add_cluster(plan)
 
+    ha = _command(commands, "ha", "what would happen if a host died", HA, HA_EXAMPLES)
+    ha.add_argument("what", choices=("status", "drill"), help="what to show")
+    ha.add_argument("host", nargs="?", default="", help="with drill: the host that is to be thought dead")
+    ha.add_argument("-o", "--output", choices=("table", "json", "yaml"), default="table", help="(default: %(default)s)")
+    _add_cluster(ha)
+
     sim = _command(commands, "sim", "run the operator in a simulated datacenter", SIM, SIM_EXAMPLES)
     sim.add_argument("--seed", type=int, help="replay this seed, with its trace")
     sim.add_argument("--case", default="", metavar="JSON", help="replay a run as it was said, with its trace")
@@ -182,6 +204,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from vdcos.cli.plan import main as plan
 
             return plan(chosen)
+        case "ha":
+            if (chosen.what == "drill") is not bool(chosen.host):
+                print("vdcos ha: drill, and only drill, takes the name of a host", file=sys.stderr)
+                return 1
+            from vdcos.cli.ha import main as ha
+
+            return ha(chosen)
         case "sim":
             from vdcos.cli.sim import main as sim
 

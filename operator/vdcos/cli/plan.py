@@ -41,7 +41,7 @@ def main(chosen: argparse.Namespace) -> int:
                 store.replace(kind, [], "1")
         else:
             logs.configure("text", logging.ERROR)
-            for complaint in asyncio.run(_fill(store, resources, Origin.find(chosen.kubeconfig, chosen.context))):
+            for complaint in asyncio.run(fill(store, resources, Origin.find(chosen.kubeconfig, chosen.context))):
                 print(f"vdcos plan: {complaint}", file=sys.stderr)
         rehearsal = Rehearsal(served, store)
         if chosen.offline:
@@ -65,7 +65,7 @@ def main(chosen: argparse.Namespace) -> int:
     return SOMETHING if any(report.steps or report.change for report in reports) else NOTHING
 
 
-async def _fill(store: Store, resources: Mapping[type[Any], Any], origin: Origin) -> list[str]:
+async def fill(store: Store, resources: Mapping[type[Any], Any], origin: Origin) -> list[str]:
     """One list of every kind. Returns why kinds cannot be read. Raises NoCluster and ApiError."""
     metrics = Metrics()
     async with Port.open(origin) as port:

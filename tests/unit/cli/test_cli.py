@@ -87,7 +87,7 @@ def test_help_and_version_load_nothing_heavy() -> None:
     assert run.stdout.splitlines()[-1] == "[]"
 
 
-@pytest.mark.parametrize("command", ["run", "plan", "gen", "version"])
+@pytest.mark.parametrize("command", ["run", "plan", "ha", "gen", "version"])
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
         cli.main([command, "--help"])
