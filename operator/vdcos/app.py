@@ -101,6 +101,7 @@ async def _run(settings: Settings) -> None:
         shell = Shell(engine, store, queue, port, remaining, metrics)
         sources = [Reflector(kind, resource, port, store, metrics, shell.wake) for kind, resource in resources.items()]
         metrics.watch(queue, sources, lambda: remaining() > 0, lambda: shell.in_flight, time.monotonic)
+        metrics.foretell(store)
         health = Health(sources, shell.ready)
         async with serve(settings.listen, metrics, health) as address, asyncio.TaskGroup() as background:
             log.info("listening", extra={"address": address, "server": port.server, "version": __version__})

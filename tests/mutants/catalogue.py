@@ -216,7 +216,7 @@ MUTANTS: tuple[Mutant, ...] = (
            "    if case.child is not None and not case.mine:", "    if False:",
            (Run("the name is taken"),)),
     Mutant("A namesake that was made a moment ago is taken over", f"{VM}/child.py",
-           "\"create the KubeVirt VM\", force=False)", "\"create the KubeVirt VM\", force=True)",
+           "\"create the KubeVirt VM\", force=False,", "\"create the KubeVirt VM\", force=True,",
            (Run("create", "replaced"),)),
     Mutant("What somebody changes is left so", f"{VM}/child.py",
            "    if not fields:\n", "    if True:\n",
@@ -629,7 +629,7 @@ MUTANTS: tuple[Mutant, ...] = (
            ", resource_version=meta.resource_version)", ")",
            (Run("a guest answers again as it is to be reset", "slow"),)),
     Mutant("A VM that stays off by itself stays off when it was reset", f"{VM}/case.py",
-           "or self.starts_from_halted:", "or False:",
+           "or self.starts_from_halted or no_room:", "or no_room:",
            (Run("a guest falls silent that stays off by itself"),)),
     # Failover capacity
     Mutant("A VM starts although there is no room for it", f"{VM}/case.py",

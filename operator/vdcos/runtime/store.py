@@ -388,6 +388,11 @@ class Store:
         found: T = made.value
         return found
 
+    def derived_last(self, view: Derived[T]) -> T | None:
+        """What was made last, however old; None before somebody has asked for it."""
+        made = self._made.get(view)
+        return made.value if made is not None else None
+
     def derived_in(self, view: Derived[Any]) -> float | None:
         """As ``Snapshot.derived_in``."""
         made = self._made.get(view)
