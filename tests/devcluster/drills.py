@@ -82,11 +82,12 @@ class Drill:
             await self.label(host, {self._here: None, self._fails: None})
 
     async def policy(self, **spec: Any) -> None:
-        """The policy for its hosts: an operator that watches over them, and nobody else."""
+        """The policy for its hosts: an operator that watches over them, and nobody else. They are all that it covers, so
+        that it cannot keep room for their failure."""
         for host in self.victims:
             await self.label(host, {self._fails: self.name})
-        selector = {"hosts": {"matchLabels": {self._fails: self.name}}}
-        await self.apply("HAPolicy", self.name, {**selector, **TUNED, **spec})
+        covers = {"hosts": {"matchLabels": {self._fails: self.name}}, "admissionControl": {"mode": "Warn"}}
+        await self.apply("HAPolicy", self.name, {**covers, **TUNED, **spec})
 
     async def switch(self, host: str = "", secret: Mapping[str, str] | None = None, **redfish: Any) -> None:
         """The power switch of a host, with its Secret where the operator may read it."""
