@@ -82,8 +82,8 @@ class Drill:
             await self.label(host, {self._here: None, self._fails: None})
 
     async def policy(self, **spec: Any) -> None:
-        """The policy for its hosts: an operator that watches over them, and nobody else. They are all that it covers, so
-        that it cannot keep room for their failure."""
+        """The policy for its hosts: an operator that watches over them, and nobody else. It covers no others, so it
+        cannot keep room for their failure."""
         for host in self.victims:
             await self.label(host, {self._fails: self.name})
         covers = {"hosts": {"matchLabels": {self._fails: self.name}}, "admissionControl": {"mode": "Warn"}}
