@@ -262,7 +262,8 @@ def _power_is_as_said(vm: Held, vmi: Held | None) -> None:
         synced = vmi is None
     else:
         rests = spec["onGuestShutdown"] == "StayOff" and vmi is None and says == "PoweredOff"
-        synced = says == "PoweredOn" or (rests and condition(vm, "PowerStateSynced").get("reason") in STAYS_OFF)
+        grown = says == "PoweredOn" and "waitsFor" not in vm.tree["status"]
+        synced = grown or (rests and condition(vm, "PowerStateSynced").get("reason") in STAYS_OFF)
     _expect(vm.key, "PowerStateSynced", synced, _says(vm, "PowerStateSynced") == "True")
 
 
