@@ -168,12 +168,6 @@ class _Pair:
     def total(self) -> Total:
         return Total(len(self._counted), self.amount)
 
-    def forked(self) -> "_Pair":
-        """The same in a fork of the store."""
-        twin = _Pair()
-        twin._counted, twin.amount = dict(self._counted), self.amount
-        return twin
-
 
 class _Shelf:
     """One kind: objects as heard, writes of ours that are not confirmed yet, and why it cannot be read, if so."""

@@ -272,11 +272,12 @@ class SharedStore(Store):
 
     def mark(self) -> int:
         """A hash of what the store holds besides objects that were heard, and might hold wrongly: indexes with their
-        amounts, assumptions, and which kinds can be read."""
+        amounts and values, pairs of them, assumptions, and which kinds can be read."""
         for kind in self.touched:
             self.marks[kind] = _mark(self._shelves[kind])
         self.touched.clear()
-        return hash(tuple(self.marks.values()))
+        pairs = tuple((frozenset(pair._counted.items()), pair.amount) for pair in self._pairs.values())
+        return hash((*self.marks.values(), *pairs))
 
     def derived(self, view: Derived[T]) -> T:
         """What is equal is the same object in all worlds, so that it is known again."""
@@ -320,11 +321,20 @@ def _mark(shelf: _Shelf) -> int:
             frozenset((word, frozenset(keys)) for word, keys in indexed.keys.items()),
             frozenset(indexed.amounts.items()),
             frozenset(indexed._entered.items()),
+            frozenset((key, _said(value)) for key, value in indexed.values.items()),
         )
         for indexed in shelf.indexes
     )
     assumed = frozenset((key, _content(planned)) for key, planned in shelf.assumed.items())
     return hash((indexes, assumed, shelf.synced, shelf.why))
+
+
+def _said(value: Any) -> int:
+    """A hash of what an index keeps of an object, which may have dictionaries in it."""
+    try:
+        return hash(value)
+    except TypeError:
+        return hash(repr(value))
 
 
 def _content(planned: Stored) -> bytes:

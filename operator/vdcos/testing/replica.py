@@ -561,7 +561,9 @@ def _forked_store(source: SharedStore, clock: Callable[[], float], twin: Replica
     store._sources = dict(source._sources)
     store._changed = {kind: dict(times) for kind, times in source._changed.items()}
     store._gone = {kind: dict(times) for kind, times in source._gone.items()}
-    store._pairs = {pair: kept.forked() for pair, kept in source._pairs.items()}
+    store._pairs = {pair: copy_of(kept) for pair, kept in source._pairs.items()}
+    for kept in store._pairs.values():
+        kept._counted = dict(kept._counted)
     store._made = dict(source._made)
     return store
 
