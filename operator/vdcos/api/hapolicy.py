@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from vdcos.api.availability import Monitoring, MonitoringOverride, ReadyWhen, ReadyWhenOverride, RestartPriority
 from vdcos.api.fencing import Fencing, ProviderName
-from vdcos.api.host import Verdict
+from vdcos.api.host import EvidenceList, Verdict
 from vdcos.api.meta import Amounts, DnsLabel, LabelSelector, Line, ObjectMeta, Parameters, Status, Timestamp, Usage
 from vdcos.api.schema import AGE, ATOMIC, Column, Definition, ListMap, Model, Rule, condition_column
 
@@ -295,6 +295,8 @@ class Suspect(Model):
     """What the evidence amounts to."""
     why: Annotated[str, Field(max_length=256)]
     """The evidence, in words."""
+    evidence: EvidenceList = ()
+    """What each witness says, and since when."""
 
 
 class HAPolicyStatus(Status):

@@ -86,7 +86,7 @@ class HostStatus(Status):
     policy: Annotated[str, Field(max_length=63)] = ""
     """The HAPolicy that covers it: the oldest whose selector matches its Node."""
     evidence: EvidenceList = ()
-    """What each witness says."""
+    """What each witness says of a host that is not connected, and since when."""
     verdict: Verdict | None = None
     """What the evidence amounts to; Blind when our own view of the host is too old to say."""
     vms: Annotated[int, Field(ge=0)] | None = None

@@ -106,6 +106,15 @@ class FenceReceipt(Model):
     """The time in the host's Lease, as it was then. The proof was wrong when that changes."""
 
 
+class StillAlive(Model):
+    """The incarnation that was proved to be down has renewed its Lease."""
+
+    word: Annotated[str, Field(max_length=512)] = ""
+    """What `spec.confirmedDown` said then; another word confirms that it is down since."""
+    renewed: Renewal = ""
+    """The time in its Lease when that was confirmed; empty until then."""
+
+
 class FailedVms(Model):
     """The VMs that ran on the host."""
 
@@ -180,6 +189,8 @@ class HostFailureStatus(Status):
     """Providers that failed."""
     receipt: FenceReceipt | None = None
     """The proof that the host is down. Nothing restarts without it."""
+    still_alive: StillAlive | None = None
+    """The host was heard after it was proved to be down: the proof was wrong."""
     cordoned: bool = False
     """The Node was cordoned because of this failure, and will be uncordoned."""
     tainted: bool = False
@@ -196,6 +207,13 @@ class HostFailureStatus(Status):
     """The VMs that ran on it, in the order in which they restart. Those that are Held stay off."""
     timeline: Annotated[tuple[Event, ...], Field(max_length=50), ATOMIC] = ()
     """What happened, in order; the first and the last when there is too much."""
+
+    @property
+    def last_heard(self) -> str:
+        """The time in the host's Lease as it was when the host was last proved to be down; empty when it never was."""
+        if self.still_alive is not None and self.still_alive.renewed:
+            return self.still_alive.renewed
+        return self.receipt.renewed if self.receipt is not None else ""
 
 
 class HostFailure(Model):

@@ -56,14 +56,21 @@ class Slim(msgspec.Struct, frozen=True):
         return next((known.reason for known in self.status.conditions if known.type == "Ready"), "")
 
 
+class _Evidence(msgspec.Struct, frozen=True):
+    witness: str = ""
+    says: str = ""
+
+
 class _Suspect(msgspec.Struct, frozen=True):
     host: str = ""
     verdict: str = ""
     why: str = ""
+    evidence: tuple[_Evidence, ...] = ()
 
 
 class _PolicyStatus(msgspec.Struct, frozen=True):
     suspects: tuple[_Suspect, ...] = ()
+    conditions: tuple[_Condition, ...] = ()
 
 
 class _Policy(msgspec.Struct, frozen=True):
@@ -76,6 +83,11 @@ _policy = msgspec.json.Decoder(_Policy).decode
 def suspects(policy: bytes) -> tuple[_Suspect, ...]:
     """The hosts that an HAPolicy suspects, of its JSON."""
     return _policy(policy).status.suspects
+
+
+def is_blind(policy: bytes) -> bool:
+    """Whether an HAPolicy says that nothing is heard of hosts, of its JSON."""
+    return any(known.reason == "Blind" for known in _policy(policy).status.conditions)
 
 
 # Five indexes and three services ask the same of each version, and its machines may be a thousand.

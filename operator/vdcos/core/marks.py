@@ -44,6 +44,19 @@ def uncordon(node: Node, kind: str, why: str) -> list[Action]:
     return [_patch(node, operations, why)]
 
 
+def forget(node: Node) -> list[Action]:
+    """Take away the name of a cordon that is not there any more."""
+    left = node.metadata.annotation(hosts.CORDONED_BY)
+    if not left or node.spec.unschedulable:
+        return []
+    operations: list[dict[str, Any]] = [
+        {"op": "test", "path": _ANNOTATION, "value": left},
+        {"op": "test", "path": "/spec/unschedulable", "value": None},
+        {"op": "remove", "path": _ANNOTATION},
+    ]
+    return [_patch(node, operations, "its cordon was taken away by somebody")]
+
+
 def has(node: Node, taint: Taint) -> bool:
     return taint in node.spec.taints
 

@@ -182,6 +182,35 @@ class Unplug:
 
 
 @dataclass(frozen=True)
+class UnplugAgain(Unplug):
+    """Somebody takes the power away from a host that was proved to be down and was not, and says so."""
+
+    why: str = "unplugged both cords"
+
+    def __call__(self, world: World) -> None:
+        world.cluster.happens(Tell(self.host, PowerOff()))
+        _patch_failures(
+            world,
+            self.host,
+            lambda failure: {
+                "confirmedDown": {"incarnation": failure.tree["spec"]["incarnation"], "by": "Ada", "why": self.why}
+            },
+        )
+
+
+@dataclass(frozen=True)
+class Counted:
+    """So many VMs ran on the host, as its failure has it, where nothing else has gone wrong. Raises Violation."""
+
+    total: int
+
+    def __call__(self, world: World) -> None:
+        found = [len(failure.tree["status"].get("machines", ())) for failure in world.api.all(kinds.HOST_FAILURE)]
+        if type(world.faults) is Faults and found != [self.total]:
+            raise Violation("order of restart", f"{found} VMs are counted, and not {self.total}")
+
+
+@dataclass(frozen=True)
 class Approve:
     """Somebody has looked, and lets a failure that is held go on."""
 
@@ -458,6 +487,13 @@ def failures() -> tuple[HostScenario, ...]:
                                 Later(200.0, at_once(_mended(Fault.LIAR), dies())), Later(230.0, back())), back()),
                        FINE, base, vms=ONE, timed=True)
           for seconds in (15.2, 15.9, 16.4, 30.0)),
+        HostScenario("the BMC lies, the host is heard, and then unplugged",
+                     (at_once(_faulty(Fault.LIAR), cut(), Later(30.0, back()),
+                              Later(60.0, Told("in other words than before")),
+                              Later(90.0, When(("Releasing", *RELEASED), UnplugAgain(), patience=60.0)),
+                              Later(300.0, UnplugAgain(why="it is in the workshop"))),
+                      RunsOn("shop/web", "host-2"), _mended(Fault.LIAR), back()),
+                     FINE, base, vms=ONE, timed=True),
         HostScenario("the BMC does not answer",
                      (at_once(_faulty(Fault.BMC_TIMEOUT), dies(), Later(100.0, Told(BY_HAND)),
                               Later(120.0, UNPLUGGED)), _mended(Fault.BMC_TIMEOUT), back()), BOTH, base, vms=TWO,
@@ -532,6 +568,13 @@ def failures() -> tuple[HostScenario, ...]:
                      (at_once(dies(), When(RELEASED, _cordon(None, VICTIM))), back(), _cordon(True, VICTIM),
                       dies(), back()), FINE, base, vms=ONE, outcomes=("Recovered", "Recovered"),
                      marks={VICTIM: ADMINS}),
+        HostScenario("somebody cordons the host while it is down",
+                     (at_once(dies(), When(RELEASED, Edit(NODE, VICTIM, {"spec": {"unschedulable": None}}, "admin")),
+                              Later(200.0, Edit(NODE, VICTIM, {"spec": ADMINS}, "admin"))), back()), FINE, base,
+                     vms=ONE, timed=True, marks={VICTIM: ADMINS}),
+        HostScenario("VMs restart as their host dies",
+                     (at_once(silent("shop/web"), Everywhere(SetFault(Fault.IGNORE_ACPI)), Later(25.0, dies()),
+                              Later(60.0, speaks())), Counted(2), back()), BOTH, watched, vms=TWO, timed=True),
         HostScenario("somebody taints the host meanwhile",
                      (at_once(dies(), When(RELEASED, Edit(NODE, VICTIM, {"spec": {"taints": [
                          {"key": "node.kubernetes.io/out-of-service", "value": "nodeshutdown", "effect": "NoExecute"},

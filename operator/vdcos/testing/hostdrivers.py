@@ -5,7 +5,8 @@ import random
 from dataclasses import dataclass
 
 from vdcos.core import kinds
-from vdcos.testing.cluster import Tell
+from vdcos.core.objects import Key
+from vdcos.testing.cluster import NODE, Tell
 from vdcos.testing.drivers import Case, Explorer
 from vdcos.testing.failures import HostScenario, failures
 from vdcos.testing.faults import (
@@ -26,6 +27,7 @@ from vdcos.testing.hypervisor.values import BMC_FAULTS, ClearFault, Fault, Parti
 from vdcos.testing.laws import LONGEST, Laws
 from vdcos.testing.replica import Violation
 from vdcos.testing.simulator import Chance, Dice, Do, World
+from vdcos.testing.trees import Tree
 
 SLACK = 30
 """Writes that one fault may cost: what was half done is done again, and the host is fenced once more."""
@@ -76,6 +78,10 @@ class Care:
             if failure.tree.get("status", {}).get("phase") == "Completed":
                 continue
             world.api.merge_patch(kinds.HOST_FAILURE, failure.key, {"spec": {"approved": True}}, "user")
+            if any(c["reason"] == "Quarantined" for c in failure.tree.get("status", {}).get("conditions", ())):
+                # It waits for a day, or until somebody trusts the host again.
+                uncordoned: Tree = {"spec": {"unschedulable": None}}
+                world.api.merge_patch(NODE, Key("", failure.tree["spec"]["host"]), uncordoned, "admin")
             if failure.tree.get("status", {}).get("receipt") and not is_down(world, failure):
                 # It was proved to be down by a lie: its power is cut by hand, as the condition says.
                 world.cluster.happens(Tell(failure.tree["spec"]["host"], PowerOff()))

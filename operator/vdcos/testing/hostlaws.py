@@ -133,8 +133,9 @@ def _lies_unheard(world: World, host: Host) -> bool:
 
 def _excused(world: World, failure: Held) -> bool:
     """A person's word, and a lie that cannot be found out."""
-    receipt = failure.tree.get("status", {}).get("receipt") or {}
-    return receipt.get("how") == "Confirmed" or _lies_unheard(world, world.cluster.hosts[failure.tree["spec"]["host"]])
+    status = failure.tree.get("status", {})
+    by_hand = (status.get("receipt") or {}).get("how") == "Confirmed" or (status.get("stillAlive") or {}).get("renewed")
+    return bool(by_hand) or _lies_unheard(world, world.cluster.hosts[failure.tree["spec"]["host"]])
 
 
 def _by_hand(world: World, holders: Iterable[tuple[str, str]]) -> bool:

@@ -18,7 +18,6 @@ from vdcos.providers.witnesses.evidence import (
     PROBE,
     READY,
     Evidence,
-    Says,
     Testimony,
     Thresholds,
     Verdict,
@@ -88,10 +87,12 @@ def _judge(
     early = asked_after(detection)
     if silent < early or deaf >= BLIND_SECONDS:
         found = verdict(Evidence(deaf, silent, stale, len(seen.hosts)), thresholds)
-        # A silence that is over by our clock, and of which not all has been heard yet, wakes nobody any more.
+        # A silence that is over by our clock, and of which not all has been heard yet, wakes nobody any more. Nor does
+        # it that we see again.
         over = host.silent_since is not None and now.mono >= host.silent_since + early
-        pause = DEAF_SECONDS if deaf >= BLIND_SECONDS else AGAIN_SECONDS
-        after = max(pause, early - silent) if over else None
+        after = max(AGAIN_SECONDS, early - silent) if over else None
+        if deaf >= BLIND_SECONDS:
+            after = DEAF_SECONDS
         return Judged(host, found, silence=Silence(Lease, Key(NODE_LEASES, name), early), after=after)
     testimony = tuple(_testimony(host, detection, seen, now))
     found = verdict(Evidence(deaf, silent, stale, len(seen.hosts), testimony), thresholds)
@@ -115,8 +116,9 @@ def _testimony(host: SeenHost, detection: Detection, seen: Seen, now: Instant) -
 
 def _node(host: SeenHost) -> Testimony:
     """Kubernetes' node lifecycle controller says Unknown; False is the kubelet's own word."""
-    says: Says = "Dead" if host.node.ready == "Unknown" else "Unknown"
-    return Testimony(READY, says, "Kubernetes does not hear of it either (Ready is Unknown)")
+    if host.node.ready == "Unknown":
+        return Testimony(READY, "Dead", "Kubernetes does not hear of it either (Ready is Unknown)")
+    return Testimony(READY, "Unknown", f"Kubernetes has not noticed yet (Ready is {host.node.ready or 'not known'})")
 
 
 def _heartbeat(host: SeenHost, detection: Detection, since: float) -> Testimony:

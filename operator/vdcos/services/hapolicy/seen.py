@@ -54,7 +54,7 @@ class SeenHost:
         return any(
             failure.status.receipt is not None
             and failure.spec.incarnation == self.node.status.node_info.boot_id
-            and failure.status.receipt.renewed == self.renewal
+            and failure.status.last_heard == self.renewal
             for failure in self.failures
         )
 

@@ -5,6 +5,7 @@ from itertools import count
 from typing import Any
 
 from vdcos import api
+from vdcos.api.hapolicy import Suspect
 from vdcos.core import conditions, counts, hosts, kinds, ownership
 from vdcos.core.conditions import Condition
 from vdcos.core.objects import Key
@@ -45,7 +46,7 @@ class HAPolicyService:
         if cr.metadata.deletion_timestamp is not None:
             return Plan(status={})
         judged = judge_all(cr.spec.detection, seen, now)
-        said = (_visible(seen), _exclusive(seen), _fenceable(cr, seen), _active(cr))
+        said = (_visible(seen, judged), _exclusive(seen), _fenceable(cr, seen), _active(cr))
         if seen.blind:
             return Plan(conditions=(*said, unseen(seen.blind.why)), status=cr.status.manifest())
         actions = (*_failures(cr, judged, now), *_history(seen))
@@ -56,7 +57,7 @@ class HAPolicyService:
         return Plan(
             actions=actions,
             conditions=(*said, admission.condition(status)),
-            status={**status, "suspects": _suspects(judged)},
+            status={**status, "suspects": _suspects(cr, judged, now)},
             after=min((seconds for seconds in due if seconds is not None), default=None),
             asks=tuple(ask for each in judged for ask in each.asks),
             silences=tuple(each.silence for each in judged if each.silence is not None),
@@ -136,16 +137,41 @@ def _counted(judged: Sequence[Judged]) -> dict[str, Any]:
     }
 
 
-def _suspects(judged: Sequence[Judged]) -> list[dict[str, str]]:
+def _suspects(cr: api.HAPolicy, judged: Sequence[Judged], now: Instant) -> list[dict[str, Any]]:
     """Hosts that are not connected, as far as that says anything about them."""
     silent = [each for each in judged if each.verdict.name not in ("Connected", "Blind")]
+    known = {each.host: each for each in cr.status.suspects}
     return [
-        {"host": each.name, "verdict": each.verdict.name, "why": each.verdict.why[:256]}
+        {
+            "host": each.name,
+            "verdict": each.verdict.name,
+            "why": each.verdict.why[:256],
+            "evidence": _evidence(each, known.get(each.name), now),
+        }
         for each in silent[:NAMED_SUSPECTS]
     ]
 
 
-def _visible(seen: Seen) -> Condition:
+def _evidence(judged: Judged, known: Suspect | None, now: Instant) -> list[dict[str, str]]:
+    """What each witness says, with the time since when: nothing that changes while they say the same."""
+    before = {each.witness: each for each in known.evidence} if known is not None else {}
+    told = [("lease", "it is not renewed")] if judged.testimony else []
+    told += [(said.witness, f"{said.says}: {' '.join(said.how.split())}"[:256]) for said in judged.testimony]
+    found = []
+    for witness, says in told:
+        same = before.get(witness)
+        since = same.since if same is not None and same.says == says else counts.stamp(now)
+        found.append({"witness": witness, "says": says, "since": since})
+    return found
+
+
+def _visible(seen: Seen, judged: Sequence[Judged]) -> Condition:
+    if any(each.verdict.name == "Blind" for each in judged):
+        return conditions.unknown(
+            VISIBLE,
+            "Blind",
+            "Nothing is heard of the API server: no host is declared dead meanwhile. Passes by itself.",
+        )
     if seen.blind:
         return conditions.unknown(VISIBLE, "CannotSee", f"Hosts cannot be watched: {seen.blind.why}.")
     if not seen.hosts:

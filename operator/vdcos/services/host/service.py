@@ -76,8 +76,8 @@ def _as_node(node: Node) -> Any:
 
 
 def _covers(own: Own) -> Any:
-    """What of a policy matters to hosts: whom it covers, and whom it suspects."""
-    return declared(own), failures.suspects(own.raw)
+    """What of a policy matters to hosts: whom it covers, whom it suspects, and whether it sees anything."""
+    return declared(own), failures.suspects(own.raw), failures.is_blind(own.raw)
 
 
 def _stage(own: Own) -> Any:
@@ -158,7 +158,9 @@ class HostService:
             suspect = _suspicion(cr, seen)
             if seen.plan is not None:
                 status["failurePlan"] = seen.plan.status()
-            status["verdict"] = suspect.verdict if suspect is not None else "Connected"
+            status["verdict"] = suspect.verdict if suspect is not None else "Blind" if _is_blind(seen) else "Connected"
+            if suspect is not None and suspect.evidence:
+                status["evidence"] = [each.manifest() for each in suspect.evidence]
         status = {name: value for name, value in status.items() if value not in ("", None)}
         return Plan(
             actions=tuple(_marks(cr, node)) if node is not None else (),
@@ -178,6 +180,11 @@ def _protected_on(name: str, world: Snapshot) -> Iterable[Key]:
 def _suspicion(cr: api.Host, seen: Seen) -> Any:
     suspects = seen.policy.status.suspects if seen.policy is not None else ()
     return next((each for each in suspects if each.host == cr.metadata.name), None)
+
+
+def _is_blind(seen: Seen) -> bool:
+    """Whether nothing is heard of hosts."""
+    return seen.policy is not None and any(known.reason == "Blind" for known in seen.policy.status.conditions)
 
 
 def _state(cr: api.Host, seen: Seen, node: Node | None) -> tuple[str, Condition]:
@@ -211,6 +218,9 @@ def _state(cr: api.Host, seen: Seen, node: Node | None) -> tuple[str, Condition]
         return "Maintenance", conditions.true(CONNECTED, "Maintenance", "cordoned, as declared")
     if seen.policy is None:
         return "Unmanaged", conditions.true(CONNECTED, "Unmanaged", "no HAPolicy covers it: nobody watches over it")
+    if _is_blind(seen):
+        message = "nothing is heard of the API server, and so of no host; passes by itself"
+        return "Connected", conditions.unknown(CONNECTED, "Blind", message)
     return "Connected", conditions.true(CONNECTED, "Connected", "it renews its Lease")
 
 
@@ -232,9 +242,10 @@ def _fenceable(cr: api.Host) -> Condition:
 
 
 def _marks(cr: api.Host, node: Node) -> list[Action]:
-    """The cordon of maintenance, and the taint of a host that is kept for failover."""
+    """The cordon of maintenance, and the taint of a host that is kept for failover. A mark of ours without its cordon
+    goes: somebody has taken that away, and the next one may be theirs."""
     mark = marks.MAINTENANCE + cr.metadata.name
-    actions: list[Action] = []
+    actions: list[Action] = list(marks.forget(node))
     if cr.spec.maintenance:
         actions += marks.cordon(node, mark, "the host is in maintenance")
     else:

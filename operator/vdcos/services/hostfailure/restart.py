@@ -39,14 +39,14 @@ class Progress:
 def count(
     policy: HAPolicySpec, host: str, instances: Iterable[VirtualMachineInstance], seen: Seen, now: Instant
 ) -> tuple[FailedVm, ...]:
-    """The VMs that died with the host: those of these instances that ran there, and not those that were about to move
-    there. Only the first in turn may start at once."""
+    """The VMs that died with the host: those of these instances that ran or started there, and not those that were
+    about to move there. Only the first in turn may start at once."""
     dead = {
         instance.metadata.key: instance.metadata.uid
         for instance in instances
-        if instance.status.node_name == host
+        if instance.status.node_name in ("", host)
         and instance.status.phase not in ("Succeeded", "Failed")
-        and instance.metadata.deletion_timestamp is None
+        and (instance.metadata.deletion_timestamp is None or _starts_again(seen.vms[instance.metadata.key]))
     }
     turns = order.turns(policy, {key: seen.vms[key].vm for key in dead})
     at = counts.stamp(now)
@@ -67,6 +67,15 @@ def count(
             )
         )
     return tuple(machines)
+
+
+def _starts_again(vm: SeenVm) -> bool:
+    """Whether a VM whose instance is being stopped is to run again: it is being restarted."""
+    if vm.child is None or vm.vm is None or vm.vm.spec.power_state == "PoweredOff":
+        return False
+    watch = vm.vm.status.monitoring
+    asked = any(request.action == "Start" for request in vm.child.status.state_change_requests)
+    return vm.strategy == "Always" or (vm.strategy == "RerunOnFailure" and (asked or bool(watch and watch.restarting)))
 
 
 def are_prepared(machines: Iterable[FailedVm], failover: bool, seen: Seen) -> bool:

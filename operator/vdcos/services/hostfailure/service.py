@@ -66,7 +66,7 @@ class Case:
     def was_heard(self) -> bool:
         """The incarnation that failed has renewed its Lease since it was found to be silent, or proved to be down."""
         receipt = self.cr.status.receipt
-        known = self.cr.spec.renewed if receipt is None else receipt.renewed
+        known = self.cr.spec.renewed if receipt is None else self.cr.status.last_heard
         return self.is_same_life and self.seen.renewal not in ("", known)
 
     @property
@@ -189,22 +189,41 @@ def _unsettled(case: Case) -> Step | None:
 
 
 def _still_alive(case: Case) -> Step | None:
-    """Proved to be down, and yet it renews its Lease: the proof was wrong. Nothing more is released."""
+    """Proved to be down, and yet it renews its Lease: the proof was wrong. Nothing more is released until somebody
+    confirms anew that it is down, and it is silent."""
     if case.cr.status.receipt is None or not case.was_heard:
         return None
-    proof = case.cr.status.receipt.proof
+    proof, known = case.cr.status.receipt.proof, case.cr.status.still_alive
+    word = case.cr.spec.confirmed_down
+    says = f"{word.by}: {word.why}" if word is not None else ""
+    told = says if known is None or known.renewed else known.word
+    fields = {"stillAlive": {"word": told, "renewed": ""}}
     message = (
         f"{case.cr.spec.host} was proved to be down ({proof}), and renews its Lease all the same. "
         "Nothing more is restarted. Cut its power by hand, find out why the proof was wrong (a BMC that is wired to "
-        "another host?), and look for VMs that run twice"
+        "another host?), and look for VMs that run twice. When it has no power, say so in spec.confirmedDown, in other "
+        "words than before"
     )
+    after = None
+    if says and says != told:
+        after = case.policy.fencing.quiet_seconds - (case.seen.signs.known_until - case.seen.signs.last_sign)
+        if after <= 0:
+            fields = {"stillAlive": {"word": told, "renewed": case.seen.renewal}}
+            known_said = tuple(
+                Condition(each.type, each.status, each.reason, each.message)
+                for each in case.cr.status.conditions
+                if each.type in (FENCED, RESTARTED, RECOVERED)
+            )
+            return Step(
+                case.cr.status.phase or "Fencing", known_said, after=0.0, status=fields, event=f"it is down now: {says}"
+            )
     said = (
         conditions.false(FENCED, "HostStillAlive", message),
         conditions.unknown(RESTARTED, "HostStillAlive", "nothing is restarted"),
         conditions.unknown(RECOVERED, "HostStillAlive", "it is not known what runs"),
     )
     event = "" if _has(case, "HostStillAlive") else "the host renews its Lease although it was proved to be down"
-    return Step(case.cr.status.phase or "Fencing", said, event=event)
+    return Step(case.cr.status.phase or "Fencing", said, after=after, status=fields, event=event)
 
 
 def _recovering(case: Case) -> Step | None:

@@ -207,7 +207,7 @@ def test_what_people_are_told_of_it() -> None:
         ping=d.ok(world, 1.0, says="Dead"),
     )
     assert [(said.witness, said.how) for said in judged(world).testimony] == [
-        ("node", "Kubernetes does not hear of it either (Ready is Unknown)"),
+        ("node", "Kubernetes has not noticed yet (Ready is True)"),
         ("heartbeat", "virt-handler is not due yet"),
         ("probe", "port of its kubelet refuses connections"),
         ("bmc", "its BMC does not say: no route"),

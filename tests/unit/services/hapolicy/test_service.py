@@ -103,18 +103,45 @@ def test_a_host_that_is_late_is_asked_about_and_told_of_by_nobody() -> None:
 def test_a_suspect_is_named_and_not_declared_dead() -> None:
     there = silent(quiet())
     settle(there)
-    assert status(there)["suspects"] == [
-        {
-            "host": d.HOST,
-            "verdict": "Suspect",
-            "why": "it does not renew its Lease; no witness says more; 1 must agree",
-        }
-    ]
+    [suspect] = status(there)["suspects"]
+    evidence = {each["witness"]: each["says"] for each in suspect.pop("evidence")}
+    why = "it does not renew its Lease; no witness says more; 1 must agree"
+    assert suspect == {"host": d.HOST, "verdict": "Suspect", "why": why}
+    assert evidence["lease"] == "it is not renewed"
+    assert evidence["heartbeat"] == "Unknown: virt-handler is not due yet"
     assert status(there)["connected"] == 3
     assert declared(there) == []
     raw = there.held(api.HAPolicy, KEY)
     assert isinstance(raw, Own)
     assert set(failures.SUSPECTING.keys(raw)) == {d.HOST}, "its next sign of life is news"
+
+
+def test_evidence_says_since_when_and_changes_only_with_what_is_said() -> None:
+    there = silent(quiet())
+    settle(there)
+
+    def evidence() -> dict[str, tuple[str, str]]:
+        return {each["witness"]: (each["says"], each["since"]) for each in status(there)["suspects"][0]["evidence"]}
+
+    before = evidence()
+    d.later(there, 7.0)
+    there.silence.clear()
+    settle(there)
+    assert evidence() == before
+    there.answers[KEY] = {"power/host-1": d.bad(there, "no route", 1.0)}
+    settle(there)
+    changed = {witness for witness, said in evidence().items() if said != before[witness]}
+    assert changed == {"bmc"}
+    assert evidence()["bmc"][1] > before["bmc"][1]
+
+
+def test_who_hears_nothing_says_so_and_looks_again() -> None:
+    there = quiet()
+    there.silence[Lease] = 10.0
+    plan = settle(there)
+    assert (plan.after, reasons(there)["HostsVisible"]) == (1.0, ("Unknown", "Blind"))
+    assert status(there)["suspects"] == []
+    assert declared(there) == []
 
 
 def test_what_is_said_of_a_suspect_is_bounded() -> None:

@@ -378,3 +378,42 @@ def test_pods_wake_the_host_that_they_are_on() -> None:
         there.change(kind, key, status={"phase": "Succeeded"})
         assert watch.sees(there.held(kind, key)) != before
         assert list(watch.keys(there.held(kind, c.key("virt-launcher-pending")), there.view(SERVICE))) == []
+
+
+def test_evidence_is_that_of_the_policy_and_says_since_when() -> None:
+    known = policy(suspect="Suspect")
+    told = [{"witness": "lease", "says": "it is not renewed", "since": "2026-01-01T00:00:00Z"}]
+    known["status"]["suspects"][0]["evidence"] = told
+    there = d.world(d.host(), known)
+    assert settle(there)["evidence"] == told
+    assert "evidence" not in settle(d.world(d.host(), policy()))
+
+
+def test_nothing_is_said_of_a_host_while_nothing_is_heard() -> None:
+    condition = {
+        "type": "HostsVisible",
+        "status": "Unknown",
+        "reason": "Blind",
+        "message": "",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+        "observedGeneration": 1,
+    }
+    there = d.world(d.host(), {**policy(), "status": {"conditions": [condition]}})
+    assert settle(there)["verdict"] == "Blind"
+    assert said(there, "Connected") == ("Unknown", "Blind")
+    watch = next(watch for watch in SERVICE.watches if watch.kind is api.HAPolicy)
+    assert watch.sees is not None
+    blind = watch.sees(there.held(api.HAPolicy, Key("", d.POLICY)))
+    there.put(policy())
+    assert watch.sees(there.held(api.HAPolicy, Key("", d.POLICY))) != blind
+
+
+def test_a_mark_of_ours_goes_when_somebody_has_taken_its_cordon_away() -> None:
+    there = d.world(d.host(), policy())
+    mark = {hosts.CORDONED_BY: "failure/host-1-a"}
+    there.put(d.node(annotations={**mark, "their": "own"}))
+    settle(there)
+    assert there.tree(Node, KEY)["metadata"]["annotations"] == {"their": "own"}
+    there.put(d.node(annotations=mark, spec={"unschedulable": True}))
+    settle(there)
+    assert there.tree(Node, KEY)["metadata"]["annotations"] == mark

@@ -72,16 +72,44 @@ NOT_DEAD: list[tuple[str, Tree]] = [
     ("about to move here", d.instance("web", d.OTHER, activePods={"a": d.OTHER, "b": d.HOST})),
     ("shut down", d.instance("web", phase="Succeeded")),
     ("failed", d.instance("web", phase="Failed")),
-    (
-        "on its way out",
-        d.instance("web", metadata={"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["kubevirt.io/x"]}),
-    ),
 ]
 
 
 @pytest.mark.parametrize("reason, instance", NOT_DEAD, ids=[row[0] for row in NOT_DEAD])
 def test_who_is_not_counted(reason: str, instance: Tree) -> None:
     assert counted(d.world(d.failure(), d.vm("web"), d.child("web"), instance)) == {}
+
+
+GOING: Tree = {"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["kubevirt.io/x"]}
+START: Tree = {"stateChangeRequests": [{"action": "Stop"}, {"action": "Start"}]}
+OFF_AND_ON: list[tuple[str, Tree, Tree, bool]] = [
+    ("it always runs", d.vm("web"), d.child("web"), True),
+    ("it is switched off", d.vm("web", powerState="PoweredOff"), d.child("web"), False),
+    ("it is halted", d.vm("web"), d.child("web", "Halted"), False),
+    ("somebody stopped it", d.vm("web"), d.child("web", "RerunOnFailure"), False),
+    ("somebody restarts it", d.vm("web"), {**d.child("web", "RerunOnFailure"), "status": START}, True),
+    (
+        "its guest is reset",
+        {**d.vm("web"), "status": {"monitoring": {"restarting": True}}},
+        d.child("web", "RerunOnFailure"),
+        True,
+    ),
+]
+
+
+@pytest.mark.parametrize("why, vm, child, want", OFF_AND_ON, ids=[row[0] for row in OFF_AND_ON])
+def test_one_that_is_being_stopped_is_counted_if_it_is_to_run_again(
+    why: str, vm: Tree, child: Tree, want: bool
+) -> None:
+    there = d.world(d.failure(), vm, child, d.instance("web", metadata=GOING))
+    assert counted(there) == ({"web": (0, "Released", "")} if want else {})
+
+
+def test_one_that_was_starting_there_is_counted() -> None:
+    there = d.world(
+        d.failure(), d.vm("web"), d.child("web"), d.instance("web", "", phase="Scheduling", activePods={"p": d.HOST})
+    )
+    assert counted(there) == {"web": (0, "Released", "")}
 
 
 def test_one_that_was_about_to_move_away_is_counted() -> None:

@@ -615,6 +615,55 @@ def test_a_host_that_lives_though_it_was_proved_to_be_down_stops_everything(then
     assert said(there)["Ready"] == ("False", "HostStillAlive"), "that it falls silent again proves nothing"
 
 
+def says(there: World, why: str) -> None:
+    there.change(api.HostFailure, KEY, spec={"confirmedDown": {"incarnation": d.BOOT, "by": "Ada", "why": why}})
+
+
+def heard_after_all(*more: Any) -> World:
+    """Proved to be down by a lie, and heard after that."""
+    there = fenced(dead(d.ran("web"), *more))
+    d.renew(there)
+    d.later(there, module.SETTLED_SECONDS)
+    settle(there)
+    return there
+
+
+def test_a_host_that_was_heard_goes_on_when_somebody_confirms_anew_that_it_is_down() -> None:
+    there = heard_after_all()
+    assert "in other words than before" in message(there, "Fenced")
+    says(there, "unplugged")
+    assert settle(there).after == 11.0, "it was heard a second ago"
+    assert said(there)["Fenced"] == ("False", "HostStillAlive")
+    d.later(there, 11.0)
+    settle(there)
+    assert said(there)["Fenced"] == ("True", "PoweredOff")
+    assert states(there) == {"web": "Released"}
+    assert "it is down now: Ada: unplugged" in happened(there)
+
+
+def test_the_same_word_does_not_confirm_it_twice() -> None:
+    there = heard_after_all()
+    says(there, "unplugged")
+    d.later(there, 20.0)
+    settle(there)
+    d.renew(there)
+    d.later(there, 20.0)
+    settle(there)
+    assert said(there)["Fenced"] == ("False", "HostStillAlive")
+    says(there, "unplugged both cords")
+    settle(there)
+    assert said(there)["Fenced"] == ("True", "PoweredOff")
+
+
+def test_a_word_of_before_it_was_heard_confirms_nothing() -> None:
+    there = fenced(dead(d.ran("web")))
+    says(there, "looked at it")
+    d.renew(there)
+    d.later(there, 60.0)
+    settle(there)
+    assert said(there)["Fenced"] == ("False", "HostStillAlive")
+
+
 # Release
 
 

@@ -406,7 +406,7 @@ def test_without_a_policy_nobody_watches_and_nothing_is_forgotten() -> None:
 
 def test_what_wakes_a_vm() -> None:
     there = world()
-    by_kind = {watch.kind: watch for watch in b.SERVICE.watches}
+    by_kind = {watch.kind: watch for watch in reversed(b.SERVICE.watches)}
     view = there.view(b.SERVICE)
     host, policy, lease = by_kind[api.Host], by_kind[api.HAPolicy], by_kind[Lease]
     held = there.held(api.Host, HOST)
