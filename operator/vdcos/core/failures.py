@@ -33,8 +33,15 @@ class _Condition(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
+class _Receipt(msgspec.Struct, frozen=True):
+    provider: str = ""
+    how: str = ""
+
+
 class _Status(msgspec.Struct, frozen=True):
     phase: str = ""
+    outcome: str = ""
+    receipt: _Receipt | None = None
     conditions: tuple[_Condition, ...] = ()
     machines: tuple[_Machine, ...] = ()
     failover: bool = False

@@ -27,6 +27,7 @@ HOST = f"{ownership.GROUP}/host"
 
 class _HostStatus(msgspec.Struct, frozen=True):
     policy: str = ""
+    state: str = ""
 
 
 class _Host(msgspec.Struct, frozen=True):
@@ -39,6 +40,11 @@ _host = msgspec.json.Decoder(_Host).decode
 def policy_of(host: bytes) -> str:
     """The policy that covers a Host, of its JSON; empty when none does."""
     return _host(host).status.policy
+
+
+def state_of(host: bytes) -> str:
+    """The state of a Host, of its JSON; empty while nothing is said of it."""
+    return _host(host).status.state
 
 
 def runs_vms(node: Node) -> bool:

@@ -9,9 +9,10 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from vdcos import __version__, api
+from vdcos.core.foreign.kubevirt import VirtualMachineInstance
 from vdcos.core.foreign.workloads import amounts_of
 from vdcos.core.objects import Meta, Resource
-from vdcos.core.plan import Action, Apply
+from vdcos.core.plan import Action, Apply, Delete
 from vdcos.providers.failover.outlook import NO_OUTLOOK, OUTLOOK, RESTARTS
 from vdcos.runtime.engine import Outcome
 from vdcos.runtime.logs import qualified
@@ -55,6 +56,7 @@ class Metrics:
             buckets=SECONDS,
             registry=self.registry,
         )
+        self._resets = counter("guest_resets", "VMs that were reset because their guest agent was silent.")
         build = prometheus_client.Info("vdcos_build", "What runs here.", registry=self.registry)
         build.info({"version": __version__})
 
@@ -128,6 +130,8 @@ class Metrics:
     # The engine
 
     def acted(self, item: Item, action: Action) -> None:
+        if isinstance(action, Delete) and action.resource == VirtualMachineInstance.resource:
+            self._resets.inc()
         if isinstance(action, Apply) and action.repairs:
             self._repairs.labels(item.service, qualified(action.resource)).inc(len(action.repairs))
 
