@@ -33,19 +33,19 @@ def cordon(node: Node, mark: str, why: str) -> list[Action]:
 
 
 def uncordon(node: Node, kind: str, why: str) -> list[Action]:
-    """Take back a cordon of ours, of this kind. Where somebody has done that already, our mark goes, or his next cordon
-    would be called ours."""
-    mark = node.metadata.annotation(hosts.CORDONED_BY)
-    if not mark.startswith(kind):
+    """Take back a cordon of ours, of this kind."""
+    if not cordoned_by(node).startswith(kind):
         return []
-    operations = [{"op": "test", "path": _ANNOTATION, "value": mark}, {"op": "remove", "path": _ANNOTATION}]
-    if node.spec.unschedulable:
-        operations.append({"op": "remove", "path": "/spec/unschedulable"})
+    operations = [
+        {"op": "test", "path": _ANNOTATION, "value": cordoned_by(node)},
+        {"op": "remove", "path": _ANNOTATION},
+        {"op": "remove", "path": "/spec/unschedulable"},
+    ]
     return [_patch(node, operations, why)]
 
 
-def forget(node: Node) -> list[Action]:
-    """Take away the name of a cordon that is not there any more."""
+def forget(node: Node, why: str) -> list[Action]:
+    """Take off a mark of ours whose cordon somebody has taken away: the next cordon may be theirs."""
     left = node.metadata.annotation(hosts.CORDONED_BY)
     if not left or node.spec.unschedulable:
         return []
@@ -54,7 +54,7 @@ def forget(node: Node) -> list[Action]:
         {"op": "test", "path": "/spec/unschedulable", "value": None},
         {"op": "remove", "path": _ANNOTATION},
     ]
-    return [_patch(node, operations, "its cordon was taken away by somebody")]
+    return [_patch(node, operations, why)]
 
 
 def has(node: Node, taint: Taint) -> bool:

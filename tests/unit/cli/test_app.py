@@ -14,10 +14,14 @@ import pytest
 from tests.unit.runtime.fake_api import FakeApi
 from tests.unit.runtime.test_reflector import until
 from vdcos import app
+from vdcos.api import Host, HostFailure
 from vdcos.core import kinds
+from vdcos.core.foreign.kubernetes import Lease
+from vdcos.runtime.availability import Availability
 from vdcos.runtime.lease import LEASE
 from vdcos.runtime.metrics import Metrics
 from vdcos.runtime.queue import Queue
+from vdcos.runtime.store import Store
 from vdcos.services import catalogue
 from vdcos.services.catalogue import services
 
@@ -84,6 +88,7 @@ def test_every_kind_has_its_own_resource() -> None:
 def test_every_metric_is_explained() -> None:
     metrics = Metrics()
     metrics.watch(Queue(), [], lambda: True, lambda: 0, lambda: 0.0)
+    Availability(metrics.registry, Store((Host, HostFailure, Lease)), lambda: True, lambda: 0.0)
     there = {family.name for family in metrics.registry.collect() if family.name.startswith("vdcos_")}
     explained = set(re.findall(r"^\| `(vdcos_\w+)`", DOCUMENT.read_text(), re.MULTILINE))
     assert {re.sub("_(total|info)$", "", name) for name in explained} == there

@@ -76,8 +76,10 @@ def test_a_node_that_somebody_uncordoned_is_not_cordoned_by_us_and_can_be_again(
 
 def test_the_next_cordon_of_somebody_who_uncordoned_is_not_called_ours() -> None:
     there = trees.merge(node(by=OURS), {"spec": {"unschedulable": None}})
-    there = patched(there, marks.uncordon(seen(there), marks.FAILURE, "why"))
+    assert marks.uncordon(seen(there), marks.FAILURE, "why") == []
+    there = patched(there, marks.forget(seen(there), "why"))
     there = trees.merge(there, {"spec": {"unschedulable": True}})
+    assert marks.forget(seen(there), "why") == []
     assert marks.cordoned_by(seen(there)) == ""
     assert marks.uncordon(seen(there), marks.FAILURE, "why") == []
 

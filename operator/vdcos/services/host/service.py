@@ -245,7 +245,7 @@ def _marks(cr: api.Host, node: Node) -> list[Action]:
     """The cordon of maintenance, and the taint of a host that is kept for failover. A mark of ours without its cordon
     goes: somebody has taken that away, and the next one may be theirs."""
     mark = marks.MAINTENANCE + cr.metadata.name
-    actions: list[Action] = list(marks.forget(node))
+    actions: list[Action] = marks.forget(node, "somebody has taken its cordon away")
     if cr.spec.maintenance:
         actions += marks.cordon(node, mark, "the host is in maintenance")
     else:
