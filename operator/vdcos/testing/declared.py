@@ -147,9 +147,23 @@ def _template(world: World, vm: Held) -> Tree:
                 tolerationSeconds=taint.get("tolerationSeconds"),
             )
             for taint in place.get("tolerations", ())
-        ],
+        ]
+        + [_said(key="vdcos.dev/failover-only", operator="Exists", effect="NoSchedule")] * _restarts(world, vm),
         affinity=_affinity(vm.key.name, place.get("affinity", ())) or None,
     )
+
+
+def _restarts(world: World, vm: Held) -> bool:
+    """Whether a VM restarts, or may yet, after a failure for which hosts are kept."""
+    for failure in world.api.all(kinds.HOST_FAILURE):
+        status = failure.tree.get("status", {})
+        if status.get("phase") == "Completed" or not status.get("failover"):
+            continue
+        for machine in status.get("machines", ()):
+            waits = machine["state"] in ("Held", "Released") or (machine["state"] == "Down" and "triedAt" in machine)
+            if machine["uid"] == vm.meta["uid"] and waits:
+                return True
+    return False
 
 
 def _domain(spec: Tree, drives: list[Tree], interfaces: list[Tree]) -> Tree:

@@ -57,8 +57,10 @@ NAMES = ("host-1", "host-1", "host-2", "host-3")
 KINDS = (*HOST_FAULTS, *HOST_FAULTS, *BMC_FAULTS, "pause", "cut", "crash", "clock")
 CARE_AFTER, CARE_EVERY, CARES = 300.0, 150.0, 4
 """Seconds after which somebody cares for what is still wrong, and from then on; how often at least."""
-MOST = 20_000
-"""Steps of a run. Two replicas renew their Lease every second."""
+PATIENT = 1500.0
+"""Seconds after which somebody cares once more, where it comes to no rest."""
+MOST = 30_000
+"""Steps between two cares. Two replicas renew their Lease every second, which is most of what happens in an hour."""
 
 
 @dataclass(frozen=True)
@@ -155,9 +157,14 @@ class HostCase(Case):
         """Run it to its end, with all laws. Raises Violation."""
         laws = laws or HostLaws()
         world = self.world(laws, trace)
-        began, steps, cares = world.now, 0, 0
+        began, steps, cares, patient = world.now, 0, 0, world.now + PATIENT
         while True:
-            if world.next()[0] == math.inf:
+            due = world.next()[0]
+            if patient < due < math.inf and not _is_well(world):
+                # It waits for longer than people do: for the end of a quarantine, which takes a day.
+                world.at(1.0, Do(Care()))
+                patient = world.now + PATIENT
+            if due == math.inf:
                 laws.at_rest(world)
                 began = world.now
                 if world.done == len(world.script):

@@ -250,7 +250,8 @@ def _used_again_after_a_quiet_time(world: World, write: Write) -> None:
         return
     mark, still = _cordoned_by(write.before), _cordoned_by(write.after)
     failure = world.api.get(kinds.HOST_FAILURE, Key("", mark.removeprefix(marks.FAILURE)))
-    if not mark.startswith(marks.FAILURE) or still or failure is None:
+    cordoned = write.before.tree.get("spec", {}).get("unschedulable")
+    if not cordoned or not mark.startswith(marks.FAILURE) or still or failure is None:
         return
     host = world.cluster.hosts[write.after.key.name]
     booted = boot_id(host) != incarnation(failure)
