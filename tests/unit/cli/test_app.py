@@ -14,7 +14,7 @@ import pytest
 from tests.unit.runtime.fake_api import FakeApi
 from tests.unit.runtime.test_reflector import until
 from vdcos import app
-from vdcos.api import Host, HostFailure
+from vdcos.api import HAPolicy, Host, HostFailure
 from vdcos.core import kinds
 from vdcos.core.foreign.kubernetes import Lease
 from vdcos.runtime.availability import Availability
@@ -89,6 +89,7 @@ def test_every_metric_is_explained() -> None:
     metrics = Metrics()
     metrics.watch(Queue(), [], lambda: True, lambda: 0, lambda: 0.0)
     Availability(metrics.registry, Store((Host, HostFailure, Lease)), lambda: True, lambda: 0.0)
+    metrics.foretell(Store((HAPolicy,)))
     there = {family.name for family in metrics.registry.collect() if family.name.startswith("vdcos_")}
     explained = set(re.findall(r"^\| `(vdcos_\w+)`", DOCUMENT.read_text(), re.MULTILINE))
     assert {re.sub("_(total|info)$", "", name) for name in explained} == there
