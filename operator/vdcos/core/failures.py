@@ -40,7 +40,7 @@ class _Receipt(msgspec.Struct, frozen=True):
 
 class _Status(msgspec.Struct, frozen=True):
     phase: str = ""
-    outcome: str = ""
+    outcome: str | None = None
     receipt: _Receipt | None = None
     conditions: tuple[_Condition, ...] = ()
     machines: tuple[_Machine, ...] = ()
