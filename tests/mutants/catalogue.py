@@ -42,7 +42,7 @@ MONITORING = "services/virtualmachine/monitoring.py"
 MUTANTS: tuple[Mutant, ...] = (
     # The engine
     Mutant("The failure of an action is taken for success", ENGINE,
-           "        return self._after(item, failure)\n\n    def _act(",
+           "        return self._after(item, failed.urgent)\n\n    def _act(",
            "        return Outcome(\"done\")\n\n    def _act(",
            (Run("create", "conflict"),)),
     Mutant("The failure of a status write is taken for success", ENGINE,

@@ -84,6 +84,15 @@ class _Refusal:
     error: ApiError
 
 
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    """Why not all actions were carried out: what is to be told, and what says when to look again."""
+
+    first: ApiError
+    urgent: ApiError
+    """The first, or one that passes: what was refused for long must not keep waiting what was not."""
+
+
 class Observer(Protocol):
     """What metrics, logs and Events want to know."""
 
@@ -217,14 +226,14 @@ class Engine:
             return Outcome("gone")
         try:
             actions = service.found(item.key, service.observe(item.key, self._views[item.service]))
-            failure = (yield from self._act(item, service, 0, actions)) if actions else None
+            failed = (yield from self._act(item, service, 0, actions)) if actions else None
         except Exception as error:  # noqa: BLE001  a bug in one service must not stop the others
             self._observer.bug(item, error)
             return Outcome("bug")
-        if failure is None:
+        if failed is None:
             # What was created is heard of as any other object, and looked at then.
             return Outcome("conflict" if actions else "gone")
-        return self._after(item, failure)
+        return self._after(item, failed.urgent)
 
     def next_silence(self) -> float | None:
         """When something will have been silent for as long as somebody waits for, in monotonic seconds."""
@@ -241,7 +250,7 @@ class Engine:
             yield from self._read(item, doubted[-1])
             doubted.pop()
         self._doubted.pop(item, None)
-        plan, failure = Plan(), None
+        plan, failed = Plan(), None
         for _ in range(ROUNDS):
             own = self._store.heard(service.kind, item.key)
             if not isinstance(own, Own):
@@ -255,12 +264,12 @@ class Engine:
             plan = service.plan(cr, service.observe(item.key, self._views[item.service]), now)
             if not plan.actions:
                 break
-            failure = yield from self._act(item, service, own.metadata.generation, plan.actions)
-            if failure is not None:
+            failed = yield from self._act(item, service, own.metadata.generation, plan.actions)
+            if failed is not None:
                 break
         else:
             raise Unsettled(f"still wants: {'; '.join(action.why for action in plan.actions)}")
-        if failure is None:
+        if failed is None:
             self._refused.pop(item, None)
             told = yield from self._tell(item, service, own, plan, None)
             self._silences.settle(item, plan.silences, now.mono)
@@ -269,16 +278,17 @@ class Engine:
                     if woken.kind is kind:
                         self._queue.add(Item(woken.name, key), self._clock().mono)
             return Outcome("done", _sooner(plan.after, self._answers.after(item))) if told else Outcome("conflict")
+        failure = failed.first
         refusal = _refusal(failure)
         passing = failure.status in (0, 429) or (failure.status >= 500 and not _is_refusal(failure))
         if refusal is not None and (not passing or self._queue.failures(item) >= WORTH_TELLING):
             yield from self._tell(item, service, own, plan, refusal)
-        return self._after(item, failure)
+        return self._after(item, failed.urgent)
 
     def _act(
         self, item: Item, service: Service[Any, Any], generation: int, actions: Sequence[Action]
-    ) -> Generator[Request | Together, Any, ApiError | None]:
-        """Carry out actions in order. Returns the first failure. All are counted from the start.
+    ) -> Generator[Request | Together, Any, _Failed | None]:
+        """Carry out actions in order. Returns the failures that matter. All are counted from the start.
 
         When the API server refuses one for good, what exists already is still brought up to date (a VM is powered off
         although its disk may not grow), but nothing new is created. Any other failure ends the round. What nobody knows
@@ -287,6 +297,7 @@ class Engine:
         requests = [self._request(service, item, action) for action in actions]
         assumed: dict[int, tuple[type[Any], Key]] = {}
         first: ApiError | None = None
+        passing: ApiError | None = None
         try:
             for number, (action, request) in enumerate(zip(actions, requests, strict=True)):
                 if (known := self._assume(action, request)) is not None:
@@ -299,7 +310,10 @@ class Engine:
                 over = False
                 for number, failure in zip(numbers, failures, strict=True):
                     first = first or failure
-                    if failure is None or _is_refusal(failure) or failure.status == 403:
+                    if failure is None or _is_refusal(failure):
+                        continue
+                    passing = failure
+                    if failure.status == 403:
                         continue
                     over = True
                     if _may_have_happened(failure) and isinstance(actions[number], Apply | Patch):
@@ -311,7 +325,7 @@ class Engine:
         finally:
             for kind, key in assumed.values():
                 self._withdraw(item, kind, key)
-        return first
+        return _Failed(first, passing or first) if first is not None else None
 
     def _try(
         self, item: Item, generation: int, action: Action, request: Request

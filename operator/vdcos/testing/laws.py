@@ -221,7 +221,7 @@ def _reacts_in_time(world: World, write: Write) -> None:
     counts = write.request.resource in (kinds.NETWORK, kinds.DATASTORE)
     reaction = REACTION + COUNTED_EVERY if counts else REACTION
     due = world.stirred_at + reaction
-    for item, failure in world.failures.items():
+    for (item, _), failure in world.failures.items():
         if item.service == service and failure.stands(world, item):
             growing = min(LONGEST_PAUSE, failure.at - failure.began + reaction)
             due = max(due, failure.at + (REFUSED_FOR if failure.refused else growing) + reaction)

@@ -227,7 +227,7 @@ class World:
         self.skew = 0.0
         self.stirred_at = self.now
         """When anything last happened, that is more than a look of the operator."""
-        self.failures: dict[Item, Failure] = {}
+        self.failures: dict[tuple[Item, bool], Failure] = {}
         """What last failed of what was asked for an object."""
         self.refusing: dict[Resource, ApiError] = {}
         """What the API server says to every write of a resource by the operator."""
@@ -478,14 +478,14 @@ class World:
         service = next(service for service in self.served if service.name == item.service)
         held = self.api.get(service.resource, item.key)
         refused = error.status in (400, 403, 422)
-        before, generation = self.failures.get(item), held.meta["generation"] if held is not None else 0
-        began = before.began if before is not None and not before.refused else self.now
-        self.failures[item] = Failure(self.now, began, generation, refused)
+        before, generation = self.failures.get((item, refused)), held.meta["generation"] if held is not None else 0
+        began = before.began if before is not None and not refused else self.now
+        self.failures[item, refused] = Failure(self.now, began, generation, refused)
 
     def look(self, replica: Replica, item: Item, overdue: float) -> None:
         self.told("looks", item)
-        if item in self.failures and not self.failures[item].refused and not replica.queue.failures(item):
-            del self.failures[item]
+        if not replica.queue.failures(item):
+            self.failures.pop((item, False), None)
         if self.laws is not None:
             self.laws.looked(replica, item, overdue)
         self.note(f"{replica.name} looks at {item.service} {item.key}")
