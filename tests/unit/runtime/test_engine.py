@@ -431,6 +431,54 @@ def test_what_is_there_is_brought_up_to_date_although_something_else_is_refused(
     assert bench.server.objects["boxes/fast"]["weight"] == 9
 
 
+@pytest.mark.parametrize(
+    ("later", "result"),
+    [
+        (ApiError(429, "TooManyRequests", "slow down", 2.0), "backoff"),
+        (ApiError(409, "Conflict", "changed"), "conflict"),
+        (ApiError(403, "Forbidden", "exceeded quota: disks"), "backoff"),
+        (ApiError(422, "Invalid", "no"), "refused"),
+    ],
+)
+def test_what_is_refused_keeps_nothing_waiting_that_failed_for_now(bench: Bench, later: ApiError, result: str) -> None:
+    bench.look()
+    stored = bench.store.heard(Box, KEY)
+    assert stored is not None
+    refused = Patch(Box.resource, KEY, stored.metadata.uid, (), "grow")
+    update = Apply(Box.resource, box_manifest(9), "power off")
+    bench.toy.override = lambda cr, seen: Plan((refused, update), status={})
+    bench.server.fail = {"patch": [ApiError(422, "Invalid", "too large")], "apply": [later]}
+    assert bench.look().result == result
+    assert "too large" in bench.condition("Stalled")["message"]
+
+
+def test_a_map_that_an_apply_would_leave_empty_is_taken_away_first(bench: Bench) -> None:
+    bench.look()
+    stored = bench.store.heard(Box, KEY)
+    assert stored is not None
+    plans = iter([Plan((Apply(Box.resource, box_manifest(9), "drop"),)), Plan()])
+    bench.toy.override = lambda cr, seen: next(plans)
+    null = 'is invalid: [spec.a.b: Invalid value: "null": spec.a.b in body must be of type object: "null", <nil>: ...]'
+    bench.server.fail["apply"] = [ApiError(422, "Invalid", f'Box "fast" {null}')]
+    bench.server.requests.clear()
+    assert bench.look().result == "done"
+    patch = bench.server.requests[1]
+    assert bench.verbs == ["apply", "patch", "apply"]
+    version = {"op": "test", "path": "/metadata/resourceVersion", "value": stored.metadata.resource_version}
+    assert json.loads(patch.body or b"") == [version, {"op": "remove", "path": "/spec/a/b"}]
+
+
+def test_a_map_that_somebody_fills_meanwhile_stays(bench: Bench) -> None:
+    bench.look()
+    bench.toy.override = lambda cr, seen: Plan((Apply(Box.resource, box_manifest(9), "drop"),), status={})
+    error = ApiError(422, "Invalid", 'Box "fast" is invalid: a: Invalid value: "null": must be of type object')
+    bench.server.fail["apply"] = [error]
+    bench.server.fail["patch"] = [
+        ApiError(422, "Invalid", "the server rejected our request due to an error in our request")
+    ]
+    assert bench.look().result == "conflict"
+
+
 def test_a_refused_status_is_reported_and_tried_again_later(bench: Bench) -> None:
     bench.server.fail["status"] = [ApiError(422, "Invalid", "status.disks: too many")]
     assert bench.look() == Outcome("refused", REFUSAL_STANDS)
