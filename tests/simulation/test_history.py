@@ -17,6 +17,7 @@ GROWN = "disks never shrink: the disk stays as large as it was"
 RETAINED = "a disk that was there once is retained"
 STARTED = "what waited for the edit has begun, and nothing that is there is taken away"
 GONE = "what it ended cannot begin again in what it is taken back to"
+UNSURE = "nobody can say how a VM is connected that has run through a change"
 RESTART = "what was plugged into a running VM leaves it with a restart"
 LEAVES: Mapping[tuple[str, int], str] = {
     ("delete with its disk", 1): RETAINED,
@@ -35,7 +36,9 @@ LEAVES: Mapping[tuple[str, int], str] = {
     ("no host fits, then one does", 1): STARTED,
     ("a running VM loses its NIC", 2): GONE,
     ("powered off without its network", 2): GONE,
-    ("network gets another VLAN", 1): "nobody can say how a VM is connected that has run through a change",
+    ("network gets another VLAN", 1): UNSURE,
+    ("somebody deletes a definition", 1): UNSURE,
+    ("what others put on objects stays", 3): UNSURE,
 }
 """What some edits leave behind, by scenario and step, and why that must be so."""
 AT_REST_ONLY = ("no host fits, then one does",)
@@ -45,10 +48,10 @@ SOON = 0.5
 
 
 def user_edit(step: object) -> tuple[Resource, Key] | None:
-    """What a step of the catalogue edits, if it is a user's edit of one of our kinds."""
+    """What a step of the catalogue edits, if it is a user's edit of the spec of one of our kinds."""
     if isinstance(step, Declare):
         resource = kinds.VIRTUAL_MACHINE
-    elif isinstance(step, Edit) and step.resource in OURS:
+    elif isinstance(step, Edit) and step.resource in OURS and "spec" in step.changes:
         resource = step.resource
     else:
         return None
