@@ -70,7 +70,7 @@ def counts_twice(patch: pytest.MonkeyPatch) -> None:
         again = store.known(kind)
         replace(store, kind, listed, resource_version)
         for indexed in store.shelf(kind).indexes if again else ():
-            indexed.amounts = {word: 2 * amount for word, amount in indexed.amounts.items()}
+            indexed.amounts = {word: amount + amount for word, amount in indexed.amounts.items()}
 
     patch.setattr(Store, "replace", drifting)
 
