@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from typing import Literal, Protocol
 
-from vdcos.api.meta import AllowedNamespaces, LabelSelector
+from vdcos.api.meta import AllowedNamespaces
 from vdcos.core.objects import Meta
 
 
@@ -16,6 +16,15 @@ class Requirement(Protocol):
     def operator(self) -> Literal["In", "NotIn", "Exists", "DoesNotExist"]: ...
     @property
     def values(self) -> Collection[str]: ...
+
+
+class Selector(Protocol):
+    """A label selector, as declared or as decoded from what is stored."""
+
+    @property
+    def match_labels(self) -> Mapping[str, str]: ...
+    @property
+    def match_expressions(self) -> Collection[Requirement]: ...
 
 
 def allows(allowed: AllowedNamespaces, namespace: Meta) -> bool:
@@ -31,7 +40,7 @@ def allows(allowed: AllowedNamespaces, namespace: Meta) -> bool:
             return allowed.selector is not None and selects(allowed.selector, namespace.labels or {})
 
 
-def selects(selector: LabelSelector, labels: Mapping[str, str]) -> bool:
+def selects(selector: Selector, labels: Mapping[str, str]) -> bool:
     """Whether a label selector matches as in Kubernetes: NotIn and DoesNotExist hold where the label is absent."""
     return all(labels.get(key) == value for key, value in selector.match_labels.items()) and all(
         holds(requirement, labels) for requirement in selector.match_expressions

@@ -1,13 +1,13 @@
 """In which order VMs restart, from as little of their VirtualMachines as says so."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 import msgspec
 
 from vdcos import api
 from vdcos.api.hapolicy import HAPolicySpec
-from vdcos.core import amounts, availability, tenancy
+from vdcos.core import amounts, availability
 from vdcos.core.amounts import Amounts
 from vdcos.core.availability import PRIORITIES
 from vdcos.core.objects import Index, Key, Own
@@ -139,58 +139,10 @@ def priority(policy: HAPolicySpec, said: Wish | None) -> p.Priority:
 
 
 def turns(policy: HAPolicySpec, vms: Mapping[Key, Wish | None]) -> dict[Key, Turn]:
-    """The turn of each of some VMs that restart together. Who is depended on is never later than who depends on it; a
-    circle of dependencies is none. Those of priority Disabled are not waited for."""
-    ranks = {key: priority(policy, said) for key, said in vms.items()}
-    if not any(said is not None and said.needs for said in vms.values()):
-        return {key: Turn(rank, 0) for key, rank in ranks.items()}
-    disabled = {key for key, rank in ranks.items() if rank == p.Priority.DISABLED}
-    needs = {key: [other for other in _needs(key, said, vms) if other not in disabled] for key, said in vms.items()}
-    depths = _depths(needs)
-    for key in sorted(vms, key=lambda key: -depths[key]):
-        for other in needs[key]:
-            if depths[other] < depths[key]:
-                ranks[other] = min(ranks[other], ranks[key])
-    return {key: Turn(rank, depths[key]) for key, rank in ranks.items()}
+    """The turn of each of some VMs that restart together (``availability.turns``)."""
+    found = availability.turns({key: priority(policy, said) for key, said in vms.items()}, vms)
+    return {key: Turn(p.Priority(rank), depth) for key, (rank, depth) in found.items()}
 
 
 def _rank(word: str) -> p.Priority:
     return p.Priority(PRIORITIES.index(word))
-
-
-def _needs(key: Key, said: Wish | None, vms: Mapping[Key, Wish | None]) -> Iterable[Key]:
-    if said is None:
-        return []
-    found: dict[Key, None] = {}
-    for dependency in said.needs:
-        for other, there in vms.items():
-            if other == key or other.namespace != key.namespace:
-                continue
-            if other.name == dependency.name or (
-                dependency.selector is not None and there is not None and _selects(dependency.selector, there.labels)
-            ):
-                found[other] = None
-    return found
-
-
-def _selects(selector: _Selector, labels: Mapping[str, str]) -> bool:
-    return all(labels.get(key) == value for key, value in selector.match_labels.items()) and all(
-        tenancy.holds(each, labels) for each in selector.match_expressions
-    )
-
-
-def _depths(needs: Mapping[Key, Collection[Key]]) -> dict[Key, int]:
-    """How many in a row must be up before each; what closes a circle does not count."""
-    depths: dict[Key, int] = {}
-    for start in needs:
-        stack: list[tuple[Key, bool]] = [(start, False)]
-        way: set[Key] = set()
-        while stack:
-            key, done = stack.pop()
-            if done:
-                depths[key] = max((depths[other] + 1 for other in needs[key] if other in depths), default=0)
-            elif key not in depths and key not in way:
-                way.add(key)
-                stack.append((key, True))
-                stack += [(other, False) for other in needs[key] if other not in depths and other not in way]
-    return depths

@@ -1,12 +1,12 @@
 """In which order the VMs of a failed host restart: by priority, then by what they depend on, then the larger first."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from vdcos import api
-from vdcos.api.availability import ReadyWhen, RestartPriority, overlaid
+from vdcos.api.availability import Dependency, ReadyWhen, RestartPriority, overlaid
 from vdcos.api.hapolicy import HAPolicySpec
-from vdcos.core import availability, quantity, tenancy
+from vdcos.core import availability, quantity
 from vdcos.core.objects import Key
 
 
@@ -38,59 +38,30 @@ def ready_when(policy: HAPolicySpec, vm: api.VirtualMachine | None) -> ReadyWhen
     )
 
 
+class _Said(NamedTuple):
+    """What a VM says about when it restarts."""
+
+    labels: Mapping[str, str]
+    needs: Sequence[Dependency]
+
+
 def turns(policy: HAPolicySpec, vms: Mapping[Key, api.VirtualMachine | None]) -> list[Turn]:
-    """The order of restart. VMs in a circle of dependencies do not wait for each other.
-
-    Dependencies count among these VMs: the others run, or nothing here can bring them up. Who is depended on is never
-    later than who depends on it, whatever its own priority.
-    """
+    """The order of restart: by ``availability.turns``, and then the larger first."""
     ranks = {key: availability.PRIORITIES.index(priority(policy, vm)) for key, vm in vms.items()}
-    disabled = {key for key, rank in ranks.items() if availability.PRIORITIES[rank] == "Disabled"}
-    needs = {key: [other for other in _needs(key, vm, vms) if other not in disabled] for key, vm in vms.items()}
-    depths = _depths(needs)
-    for key in sorted(vms, key=lambda key: -depths[key]):
-        for other in needs[key]:
-            if depths[other] < depths[key]:
-                ranks[other] = min(ranks[other], ranks[key])
-    active = [key for key in vms if key not in disabled]
-    places = sorted({(ranks[key], depths[key]) for key in active})
-    ordered = sorted(active, key=lambda key: (ranks[key], depths[key], -_size(vms[key]), key))
-    found = [Turn(key, places.index((ranks[key], depths[key]))) for key in ordered]
-    return [*found, *(Turn(key, len(places), True) for key in sorted(disabled))]
+    found = availability.turns(ranks, {key: _said(vm) for key, vm in vms.items()})
+    disabled = sorted(key for key, rank in ranks.items() if availability.PRIORITIES[rank] == "Disabled")
+    active = sorted(vms.keys() - set(disabled), key=lambda key: (*found[key], -_size(vms[key]), key))
+    places = sorted({found[key] for key in active})
+    return [
+        *(Turn(key, places.index(found[key])) for key in active),
+        *(Turn(key, len(places), True) for key in disabled),
+    ]
 
 
-def _needs(key: Key, vm: api.VirtualMachine | None, vms: Mapping[Key, api.VirtualMachine | None]) -> Iterable[Key]:
-    if vm is None or vm.spec.availability is None:
-        return []
-    found: dict[Key, None] = {}
-    for dependency in vm.spec.availability.depends_on:
-        for other, there in vms.items():
-            if other == key or other.namespace != key.namespace:
-                continue
-            if other.name == dependency.name or (
-                dependency.selector is not None
-                and there is not None
-                and tenancy.selects(dependency.selector, there.metadata.labels)
-            ):
-                found[other] = None
-    return found
-
-
-def _depths(needs: Mapping[Key, Iterable[Key]]) -> dict[Key, int]:
-    """How many in a row must be up before each; what closes a circle does not count."""
-    depths: dict[Key, int] = {}
-    for start in needs:
-        stack: list[tuple[Key, bool]] = [(start, False)]
-        way: set[Key] = set()
-        while stack:
-            key, done = stack.pop()
-            if done:
-                depths[key] = max((depths[other] + 1 for other in needs[key] if other in depths), default=0)
-            elif key not in depths and key not in way:
-                way.add(key)
-                stack.append((key, True))
-                stack += [(other, False) for other in needs[key] if other not in depths and other not in way]
-    return depths
+def _said(vm: api.VirtualMachine | None) -> _Said | None:
+    if vm is None:
+        return None
+    return _Said(vm.metadata.labels, vm.spec.availability.depends_on if vm.spec.availability is not None else ())
 
 
 def _size(vm: api.VirtualMachine | None) -> int:

@@ -11,7 +11,7 @@ import msgspec
 from vdcos import api
 from vdcos.api.availability import Dependency, RestartPriority
 from vdcos.api.hapolicy import HAPolicySpec
-from vdcos.core import availability, conditions, counts, tenancy
+from vdcos.core import availability, conditions, counts
 from vdcos.core.conditions import Condition
 from vdcos.core.objects import Index, Key, Own
 from vdcos.core.snapshot import Snapshot
@@ -105,8 +105,7 @@ class Vm(NamedTuple):
 
     def needs(self, other: "Vm") -> bool:
         return other.key != self.key and any(
-            each.name == other.key.name or (each.selector is not None and tenancy.selects(each.selector, other.labels))
-            for each in self.needed
+            availability.names(each, other.key.name, other.labels) for each in self.needed
         )
 
 
