@@ -17,7 +17,7 @@ from pathlib import Path
 from vdcos import __version__
 from vdcos.core.plan import Instant
 from vdcos.runtime.asks import Asks
-from vdcos.runtime.availability import Availability
+from vdcos.runtime.availability import Availability, Foretold
 from vdcos.runtime.credentials import Origin
 from vdcos.runtime.endpoints import Health, serve
 from vdcos.runtime.engine import Engine
@@ -102,7 +102,7 @@ async def _run(settings: Settings) -> None:
         shell = Shell(engine, store, queue, port, remaining, metrics)
         sources = [Reflector(kind, resource, port, store, metrics, shell.wake) for kind, resource in resources.items()]
         metrics.watch(queue, sources, lambda: remaining() > 0, lambda: shell.in_flight, time.monotonic)
-        metrics.foretell(store)
+        Foretold(metrics.registry, store)
         Availability(metrics.registry, store, lambda: remaining() > 0, time.monotonic)
         health = Health(sources, shell.ready)
         async with serve(settings.listen, metrics, health) as address, asyncio.TaskGroup() as background:

@@ -1,11 +1,12 @@
-"""Metrics of high availability: states of hosts, phases of failures, how long their stages take, and what proved them.
+"""Metrics of high availability: states of hosts, phases of failures, how long their stages take, what proved them, what
+would come of further ones, and what is kept free for that.
 
 All of it is read from what the store holds. Durations are by this process's own clock, of what it has seen begin: who
 has taken over in the middle of a stage says nothing about that one.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import prometheus_client
@@ -15,7 +16,9 @@ from prometheus_client.registry import Collector
 from vdcos import api
 from vdcos.core import failures, hosts
 from vdcos.core.foreign.kubernetes import NODE_LEASES, Lease
+from vdcos.core.foreign.workloads import amounts_of
 from vdcos.core.objects import Key, Own
+from vdcos.providers.failover.outlook import NO_OUTLOOK, OUTLOOK, RESTARTS
 from vdcos.runtime.store import Store
 
 SECONDS = (0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 15.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0)
@@ -96,6 +99,66 @@ class Availability(Collector):
 
     def _raw(self, kind: type[Any]) -> Iterator[bytes]:
         yield from (own.raw for own in list(self._store.shelf(kind).objects.values()) if isinstance(own, Own))
+
+
+class Foretold(Collector):
+    """The outlook as it was made last, and policies as they say themselves."""
+
+    def __init__(self, registry: prometheus_client.CollectorRegistry, store: Store) -> None:
+        self._store = store
+        registry.register(self)
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        outlook = self._store.derived_last(OUTLOOK) or NO_OUTLOOK
+        by_policy = Counter((fate.policy, fate.reason == RESTARTS) for fate in outlook.vms.values())
+        protected = GaugeMetricFamily(
+            "vdcos_ha_vms", "Running VMs of hosts that an HAPolicy covers.", labels=("policy", "protected")
+        )
+        for (policy, restarts), number in sorted(by_policy.items()):
+            protected.add_metric((policy, str(restarts).lower()), number)
+        yield protected
+        plans = GaugeMetricFamily(
+            "vdcos_ha_failure_plan_vms",
+            "VMs of a host that would restart if it died now, and that would stay down.",
+            labels=("host", "outcome"),
+        )
+        for name, plan in sorted(outlook.hosts.items()):
+            plans.add_metric((name, "restarts"), plan.restarts)
+            plans.add_metric((name, "stays"), plan.stays)
+        yield plans
+        down = GaugeMetricFamily(
+            "vdcos_ha_unprotected_vm",
+            "1 for each VM that would stay down if its host died now.",
+            labels=("namespace", "name", "host", "policy", "reason"),
+        )
+        for key, fate in sorted(outlook.vms.items()):
+            if fate.reason != RESTARTS:
+                down.add_metric((key.namespace, key.name, fate.host, fate.policy, fate.reason), 1)
+        yield down
+        yield from self._policies()
+
+    def _policies(self) -> Iterator[GaugeMetricFamily]:
+        capacity = GaugeMetricFamily(
+            "vdcos_ha_failover_capacity",
+            "What an HAPolicy promises to keep free, what is left beside it, what is missing of it: CPUs and bytes.",
+            labels=("policy", "resource", "what"),
+        )
+        waiting = GaugeMetricFamily("vdcos_ha_waiting_vms", "VMs that wait for failover capacity.", labels=("policy",))
+        held: Mapping[Any, Any] = self._store.shelf(api.HAPolicy).objects
+        for key in sorted(held):
+            try:
+                status = self._store.parse(api.HAPolicy, held[key]).status
+            except api.InvalidObject:
+                continue
+            waiting.add_metric((key.name,), status.waiting.count if status.waiting is not None else 0)
+            if status.failover_capacity is None:
+                continue
+            for what, amount in status.failover_capacity.manifest().items():
+                found = amounts_of(amount)
+                capacity.add_metric((key.name, "cpu", what), found.cpu / 1000)
+                capacity.add_metric((key.name, "memory", what), found.memory)
+        yield capacity
+        yield waiting
 
 
 def _counted(name: str, about: str, label: str, values: Iterable[str]) -> GaugeMetricFamily:

@@ -1,25 +1,19 @@
 """Prometheus metrics: a registry of our own, values that are cheap to keep or computed when they are scraped."""
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import prometheus_client
-from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.registry import Collector
 
-from vdcos import __version__, api
+from vdcos import __version__
 from vdcos.core.foreign.kubevirt import VirtualMachineInstance
-from vdcos.core.foreign.workloads import amounts_of
 from vdcos.core.objects import Meta, Resource
 from vdcos.core.plan import Action, Apply, Delete
-from vdcos.providers.failover.outlook import NO_OUTLOOK, OUTLOOK, RESTARTS
 from vdcos.runtime.engine import Outcome
 from vdcos.runtime.logs import qualified
 from vdcos.runtime.queue import Item, Queue
 from vdcos.runtime.reflector import Reflector
 from vdcos.runtime.requests import ApiError, Request
-from vdcos.runtime.store import Store
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
@@ -86,10 +80,6 @@ class Metrics:
         for source in sources:
             ages.labels(qualified(source.resource)).set_function(source.age)
 
-    def foretell(self, store: Store) -> None:
-        """Tell at every scrape what would come of failures, and what is kept free for them."""
-        self.registry.register(_Failover(store))
-
     def scrape(self) -> bytes:
         """All metrics in Prometheus' text format."""
         return prometheus_client.generate_latest(self.registry)
@@ -145,62 +135,3 @@ class Metrics:
 
     def bug(self, item: Item, error: Exception) -> None:
         """Counted by its outcome already."""
-
-
-class _Failover(Collector):
-    """The outlook as it was made last, and policies as they say themselves."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        outlook = self._store.derived_last(OUTLOOK) or NO_OUTLOOK
-        by_policy = Counter((fate.policy, fate.reason == RESTARTS) for fate in outlook.vms.values())
-        protected = GaugeMetricFamily(
-            "vdcos_ha_vms", "Running VMs of hosts that an HAPolicy covers.", labels=("policy", "protected")
-        )
-        for (policy, restarts), number in sorted(by_policy.items()):
-            protected.add_metric((policy, str(restarts).lower()), number)
-        yield protected
-        plans = GaugeMetricFamily(
-            "vdcos_ha_failure_plan_vms",
-            "VMs of a host that would restart if it died now, and that would stay down.",
-            labels=("host", "outcome"),
-        )
-        for name, plan in sorted(outlook.hosts.items()):
-            plans.add_metric((name, "restarts"), plan.restarts)
-            plans.add_metric((name, "stays"), plan.stays)
-        yield plans
-        down = GaugeMetricFamily(
-            "vdcos_ha_unprotected_vm",
-            "1 for each VM that would stay down if its host died now.",
-            labels=("namespace", "name", "host", "policy", "reason"),
-        )
-        for key, fate in sorted(outlook.vms.items()):
-            if fate.reason != RESTARTS:
-                down.add_metric((key.namespace, key.name, fate.host, fate.policy, fate.reason), 1)
-        yield down
-        yield from self._policies()
-
-    def _policies(self) -> Iterator[GaugeMetricFamily]:
-        capacity = GaugeMetricFamily(
-            "vdcos_ha_failover_capacity",
-            "What an HAPolicy promises to keep free, what is left beside it, what is missing of it: CPUs and bytes.",
-            labels=("policy", "resource", "what"),
-        )
-        waiting = GaugeMetricFamily("vdcos_ha_waiting_vms", "VMs that wait for failover capacity.", labels=("policy",))
-        held: Mapping[Any, Any] = self._store.shelf(api.HAPolicy).objects
-        for key in sorted(held):
-            try:
-                status = self._store.parse(api.HAPolicy, held[key]).status
-            except api.InvalidObject:
-                continue
-            waiting.add_metric((key.name,), status.waiting.count if status.waiting is not None else 0)
-            if status.failover_capacity is None:
-                continue
-            for what, amount in status.failover_capacity.manifest().items():
-                found = amounts_of(amount)
-                capacity.add_metric((key.name, "cpu", what), found.cpu / 1000)
-                capacity.add_metric((key.name, "memory", what), found.memory)
-        yield capacity
-        yield waiting

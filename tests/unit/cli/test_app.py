@@ -17,7 +17,7 @@ from vdcos import app
 from vdcos.api import HAPolicy, Host, HostFailure
 from vdcos.core import kinds
 from vdcos.core.foreign.kubernetes import Lease
-from vdcos.runtime.availability import Availability
+from vdcos.runtime.availability import Availability, Foretold
 from vdcos.runtime.lease import LEASE
 from vdcos.runtime.metrics import Metrics
 from vdcos.runtime.queue import Queue
@@ -89,7 +89,7 @@ def test_every_metric_is_explained() -> None:
     metrics = Metrics()
     metrics.watch(Queue(), [], lambda: True, lambda: 0, lambda: 0.0)
     Availability(metrics.registry, Store((Host, HostFailure, Lease)), lambda: True, lambda: 0.0)
-    metrics.foretell(Store((HAPolicy,)))
+    Foretold(metrics.registry, Store((HAPolicy,)))
     there = {family.name for family in metrics.registry.collect() if family.name.startswith("vdcos_")}
     explained = set(re.findall(r"^\| `(vdcos_\w+)`", DOCUMENT.read_text(), re.MULTILINE))
     assert {re.sub("_(total|info)$", "", name) for name in explained} == there

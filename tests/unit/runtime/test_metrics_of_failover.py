@@ -8,6 +8,7 @@ from tests.unit.cli.test_ha import VMS, store
 from tests.unit.providers.failover import cluster as c
 from tests.unit.services import datacenter as d
 from vdcos.providers.failover.outlook import OUTLOOK
+from vdcos.runtime.availability import Foretold
 from vdcos.runtime.metrics import Metrics
 
 STATUS: dict[str, Any] = {
@@ -35,7 +36,7 @@ def test_what_is_told() -> None:
     there = store(c.host("host-1"), c.host("host-2", cpu="7"), {**d.policy(), "status": STATUS}, broken, *VMS)
     there.derived(OUTLOOK)
     metrics = Metrics()
-    metrics.foretell(there)
+    Foretold(metrics.registry, there)
     found = scraped(metrics)
     assert found["vdcos_ha_vms", d.POLICY, "true"] == 2
     assert found["vdcos_ha_vms", d.POLICY, "false"] == 2
@@ -52,5 +53,5 @@ def test_what_is_told() -> None:
 
 def test_before_there_is_an_outlook_nothing_is_told() -> None:
     metrics = Metrics()
-    metrics.foretell(store(c.host("host-1"), *VMS))
+    Foretold(metrics.registry, store(c.host("host-1"), *VMS))
     assert scraped(metrics) == {}

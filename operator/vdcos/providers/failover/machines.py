@@ -115,6 +115,11 @@ def _bound(pod: LauncherPod) -> Iterable[str]:
     return (str(vm),) if vm is not None and pod.counts else ()
 
 
+def takes(pod: LauncherPod | OtherPod) -> Any:
+    """What of a pod is news to whoever counts: what it takes and where, and whether it still does."""
+    return pod.spec.node_name, pod.counts, pod.spec.containers
+
+
 TAKEN: Index[LauncherPod] = Index(LauncherPod, _node, lambda pod: pod.spec.requests, launched)
 """Pods of VMs by node, with what they request."""
 TAKEN_BY_OTHERS: Index[OtherPod] = Index(

@@ -8,7 +8,6 @@ from vdcos import api
 from vdcos.core import failures, hosts
 from vdcos.core.foreign import kubevirt
 from vdcos.core.foreign.kubernetes import (
-    ENDED,
     NODE_LEASES,
     Heartbeat,
     LauncherPod,
@@ -23,7 +22,7 @@ from vdcos.core.plan import Answer
 from vdcos.core.service import Watch
 from vdcos.core.snapshot import Snapshot
 from vdcos.providers.failover import room
-from vdcos.providers.failover.machines import NODES, RUNS_ON, TIED
+from vdcos.providers.failover.machines import NODES, RUNS_ON, TIED, takes
 from vdcos.providers.failover.order import WISHES
 from vdcos.providers.failover.outlook import NO_OUTLOOK, OUTLOOK, TOLD, Outlook, outdated
 
@@ -153,19 +152,14 @@ def _as_host(node: Node) -> Any:
     )
 
 
-def _as_room(pod: LauncherPod | OtherPod) -> Any:
-    """What it takes, where; or that it is gone."""
-    return pod.spec.node_name, pod.status.phase in ENDED, pod.spec.containers
-
-
 PATIENCE = 2.0
 """Seconds that what is counted may be behind. Nothing waits for it but VMs that wait for room."""
 
 WATCHES: tuple[Watch[Any], ...] = (
     Watch(Node, _everyone, sees=_as_host),
     Watch(Node, _everyone, sees=NODES.value, patience=PATIENCE),
-    Watch(LauncherPod, _everyone, sees=_as_room, patience=PATIENCE),
-    Watch(OtherPod, _everyone, sees=_as_room, patience=PATIENCE),
+    Watch(LauncherPod, _everyone, sees=takes, patience=PATIENCE),
+    Watch(OtherPod, _everyone, sees=takes, patience=PATIENCE),
     Watch(PersistentVolume, _everyone, sees=TIED.value, patience=PATIENCE),
     Watch(VirtualMachineInstance, _everyone, sees=RUNS_ON.value, patience=PATIENCE),
     Watch(kubevirt.VirtualMachine, _everyone, sees=room.admitted, patience=PATIENCE),

@@ -7,14 +7,14 @@ from typing import Any
 from vdcos import api
 from vdcos.core import amounts, conditions, counts, failures, hosts, kinds, marks, ownership
 from vdcos.core.conditions import Condition
-from vdcos.core.foreign.kubernetes import ENDED, LauncherPod, Node, OtherPod
+from vdcos.core.foreign.kubernetes import LauncherPod, Node, OtherPod
 from vdcos.core.foreign.kubevirt import VirtualMachineInstance
 from vdcos.core.objects import Index, Key, Meta, Own, Total, Unreadable, declared
 from vdcos.core.plan import Action, Create, Instant, Plan
 from vdcos.core.service import Watch, Write
 from vdcos.core.snapshot import Snapshot
 from vdcos.providers.failover import room
-from vdcos.providers.failover.machines import TAKEN, TAKEN_BY_OTHERS
+from vdcos.providers.failover.machines import TAKEN, TAKEN_BY_OTHERS, takes
 from vdcos.providers.failover.order import WISHES
 from vdcos.providers.failover.outlook import OUTLOOK, HostOutlook
 from vdcos.providers.fencing import fence
@@ -89,16 +89,12 @@ def _node_of(pod: LauncherPod | OtherPod, _: Snapshot) -> Iterable[Key]:
     return (Key("", pod.spec.node_name),) if pod.spec.node_name else ()
 
 
-def _room(pod: LauncherPod | OtherPod) -> Any:
-    return pod.spec.node_name, pod.status.phase in ENDED, pod.spec.containers
-
-
 WATCHES: tuple[Watch[Any], ...] = (
     Watch(Node, _same_name, sees=_as_node),
     Watch(api.HAPolicy, _everyone, sees=_covers),
     Watch(api.HostFailure, _host_of, sees=_stage),
-    Watch(LauncherPod, _node_of, sees=_room, patience=PATIENCE),
-    Watch(OtherPod, _node_of, sees=_room, patience=counts.SECONDS_BETWEEN),
+    Watch(LauncherPod, _node_of, sees=takes, patience=PATIENCE),
+    Watch(OtherPod, _node_of, sees=takes, patience=counts.SECONDS_BETWEEN),
     Watch(
         VirtualMachineInstance, _hosts_of, sees=lambda held: frozenset(hosts.INSTANCES_ON.keys(held)), patience=PATIENCE
     ),

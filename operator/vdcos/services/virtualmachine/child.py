@@ -12,7 +12,7 @@ from vdcos.core.plan import Apply, Instant, Patch
 from vdcos.providers.failover import room
 from vdcos.services.virtualmachine import capacity
 from vdcos.services.virtualmachine.case import Case, Said
-from vdcos.services.virtualmachine.observe import APPLIED as APPLIED
+from vdcos.services.virtualmachine.observe import APPLIED
 
 REPAIRED = f"{ownership.GROUP}/repaired"
 """Annotation of the child: the Unix time at which the repairs made so far are forgotten.

@@ -21,14 +21,14 @@ from vdcos.services.virtualmachine import (
 )
 from vdcos.services.virtualmachine.case import Case, Said
 from vdcos.services.virtualmachine.kubevirt_vm import Card
-from vdcos.services.virtualmachine.observe import Seen
+from vdcos.services.virtualmachine.observe import APPLIED, Seen
 
 STORAGE = "StorageReady"
 NETWORK = "NetworkReady"
 HARDWARE = "HardwareReady"
 DELETING = "Deleting"
 
-NEEDED = (STORAGE, NETWORK, HARDWARE, guest.CUSTOMIZED, child.APPLIED, power.SYNCED, guest.PLACED)
+NEEDED = (STORAGE, NETWORK, HARDWARE, guest.CUSTOMIZED, APPLIED, power.SYNCED, guest.PLACED)
 """What Ready is made of, most telling first. A VM that is declared off and is off has all of it."""
 
 # How many complaints a message holds; status.disks has the rest.
