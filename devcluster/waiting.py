@@ -31,6 +31,19 @@ def eventually(predicate: Callable[[], T], timeout: float = 30.0, *, every: floa
         time.sleep(every)
 
 
+def still(number: Callable[[], int], seconds: float, timeout: float) -> None:
+    """Wait until a number has stayed the same for so many seconds. Raises AssertionError after ``timeout`` seconds."""
+    last, since = number(), time.monotonic()
+
+    def stays() -> bool:
+        nonlocal last, since
+        if (now := number()) != last:
+            last, since = now, time.monotonic()
+        return time.monotonic() - since >= seconds
+
+    eventually(stays, timeout)
+
+
 async def until(condition: Callable[[], Awaitable[object]], seconds: float, *, every: float = 0.1) -> None:
     """Ask again and again until ``condition`` gives something true. Raises TimeoutError after so many seconds."""
     async with asyncio.timeout(seconds):

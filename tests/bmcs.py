@@ -4,7 +4,6 @@ import contextlib
 import os
 import socket
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from subprocess import DEVNULL, Popen
@@ -12,6 +11,7 @@ from subprocess import DEVNULL, Popen
 import bcrypt
 
 from devcluster import pki
+from devcluster.waiting import eventually
 
 USERNAME, PASSWORD = "admin", "hunter2"
 SECONDS = 60.0
@@ -92,18 +92,17 @@ def emulator(folder: Path, keys: pki.Pki, systems: Mapping[str, str], notify: st
         command = [str(Path(sys.executable).parent / "sushy-emulator"), "--config", str(config)]
         process = Popen(command, stdout=log, stderr=log, env=environment)
     try:
-        deadline = time.monotonic() + SECONDS
-        while True:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            assert process.poll() is None, (folder / "log").read_text()
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        eventually(lambda: process.poll() is not None or _listens(port), SECONDS)
+        assert process.poll() is None, (folder / "log").read_text()
         yield f"https://127.0.0.1:{port}"
     finally:
         process.kill()
         process.wait()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @contextlib.contextmanager

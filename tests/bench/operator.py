@@ -33,6 +33,7 @@ class Trace:
         self.lags = array.array("d")
         self.listed = 0.0
         self.synced = 0.0
+        self.timer: asyncio.TimerHandle | None = None
 
     def write(self, file: Path) -> None:
         said = {
@@ -44,13 +45,15 @@ class Trace:
         }
         file.write_text(json.dumps(said))
 
-    async def tick(self) -> None:
-        """Sleep again and again, and note by how much it was too long."""
-        loop = asyncio.get_running_loop()
-        while True:
-            due = loop.time() + TICK
-            await asyncio.sleep(TICK)
+    def tick(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Set a timer again and again, and note how late each is."""
+        due = loop.time() + TICK
+
+        def rings() -> None:
             self.lags.extend((time.time(), max(0.0, loop.time() - due)))
+            self.tick(loop)
+
+        self.timer = loop.call_at(due, rings)
 
 
 trace = Trace()
@@ -94,11 +97,12 @@ class WatchedQueue(Queue):
 
 
 async def _run(settings: app.Settings) -> None:
-    ticking = asyncio.create_task(trace.tick())
+    trace.tick(asyncio.get_running_loop())
     try:
         await plain(settings)
     finally:
-        ticking.cancel()
+        assert trace.timer is not None
+        trace.timer.cancel()
         trace.write(Path(os.environ["VDCOS_BENCH_TRACE"]))
 
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from devcluster.cluster import Cluster
 from devcluster.kube import Api, ApiError
+from devcluster.waiting import until
 from tests.devcluster import fleet
 from tests.devcluster.replica import NAMESPACE
 from vdcos.core import hosts
@@ -43,19 +44,22 @@ TUNED: Tree = {
 
 async def soon(condition: Callable[[], Awaitable[T]], seconds: float = LONG) -> T:
     """Ask until the answer is something true, and return that. What is not there yet is no answer."""
-    deadline = time.monotonic() + seconds
-    while True:
-        late = time.monotonic() > deadline
+    seen: list[T | Exception] = []
+
+    async def asked() -> bool:
         try:
-            value = await condition()
-        except (AssertionError, ApiError, KeyError):
-            if late:
-                raise
-        else:
-            if value:
-                return value
-            assert not late, f"not within {seconds:g} s; last seen: {value!r}"
-        await asyncio.sleep(0.2)
+            seen[:] = [await condition()]
+        except (AssertionError, ApiError, KeyError) as error:
+            seen[:] = [error]
+        return bool(seen[0]) and not isinstance(seen[0], Exception)
+
+    try:
+        await until(asked, seconds, every=0.2)
+    except TimeoutError as late:
+        raise AssertionError(f"not within {seconds:g} s; last seen: {seen!r}") from late
+    value = seen[0]
+    assert not isinstance(value, Exception)
+    return value
 
 
 class Drill:

@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 
 from devcluster.cluster import Cluster
-from devcluster.waiting import eventually
+from devcluster.waiting import eventually, still
 from tests.devcluster import fleet, replica
 from tests.devcluster.proxy import Proxy
 
 MACHINES = 500
 HOSTS = 20
+AT_REST = 10.0
+"""Seconds without a write."""
 
 
 @pytest.fixture
@@ -45,9 +47,8 @@ async def test_five_hundred_machines(large_cluster: Cluster, tmp_path: Path) -> 
             seconds = time.monotonic() - began
             cpu, peak = operator.usage()
             writes = len(proxy.writes)
-            settled = len(proxy.writes)
-            await asyncio.sleep(10)  # at rest means over some time: nothing to wait for
-            rest = len(proxy.writes) - settled
+            await asyncio.to_thread(still, lambda: len(proxy.writes), AT_REST, 10 * AT_REST)
+            rest = len(proxy.writes) - writes
         finally:
             await operator.stop()
     figures = {

@@ -14,7 +14,7 @@ from devcluster import processes
 from devcluster.processes import Child, PortTakenError, Program, StartError, free_ports, is_running
 from devcluster.waiting import eventually
 
-SLEEP = (sys.executable, "-c", "import time; time.sleep(600)")
+STAYS = (sys.executable, "-c", "import signal; signal.pause()")
 
 
 def python(code: str) -> Program:
@@ -28,7 +28,7 @@ def quick_restarts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_a_child_is_restarted_until_it_is_stopped(tmp_path: Path) -> None:
     changes: list[tuple[int | None, int]] = []
-    code = "import os, time; os.path.exists('seen') and time.sleep(600); open('seen', 'w').close()"
+    code = "import os, signal; os.path.exists('seen') and signal.pause(); open('seen', 'w').close()"
     child = Child(python(code), tmp_path, lambda: changes.append((child.pid, child.restarts)))
     child.settled = True
     running = asyncio.create_task(child.run())
@@ -43,9 +43,7 @@ async def test_a_child_is_restarted_until_it_is_stopped(tmp_path: Path) -> None:
 
 
 async def test_a_child_that_ignores_the_request_is_killed(tmp_path: Path) -> None:
-    code = (
-        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)"
-    )
+    code = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); signal.pause()"
     child = Child(python(code), tmp_path, lambda: None)
     running = asyncio.create_task(child.run())
     async with asyncio.timeout(20):
@@ -74,7 +72,7 @@ def test_nothing_outlives_a_killed_supervisor(tmp_path: Path) -> None:
     code = f"""
 import asyncio, pathlib
 from devcluster.processes import Child, Program
-child = Child(Program("child", {SLEEP!r}), pathlib.Path("."), lambda: print(child.pid, flush=True))
+child = Child(Program("child", {STAYS!r}), pathlib.Path("."), lambda: print(child.pid, flush=True))
 asyncio.run(child.run())
 """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -88,7 +86,7 @@ asyncio.run(child.run())
 
 
 def test_a_recorded_id_is_ours_only_in_our_directory(tmp_path: Path) -> None:
-    with subprocess.Popen(SLEEP, cwd=tmp_path) as process:
+    with subprocess.Popen(STAYS, cwd=tmp_path) as process:
         assert is_running(process.pid, tmp_path)
         assert not is_running(process.pid, tmp_path.parent)
         process.kill()
