@@ -250,6 +250,11 @@ class Drill:
         told = {item["metadata"]["name"]: item.get("status", {}).get("conditions", []) for item in items}
         return all(any(c["type"] == "Ready" and c["status"] == "True" for c in told[name]) for name in names)
 
+    async def vm_says(self, vm: str, kind: str) -> Tree:
+        """A condition of a VirtualMachine."""
+        found = await self.api.request("GET", f"{OURS}/namespaces/{self.namespace}/virtualmachines/{vm}")
+        return next((c for c in found.get("status", {}).get("conditions", []) if c["type"] == kind), {})
+
     async def restarts(self) -> list[str]:
         """The VMs of which a process began after the first failure, in that order, by the hosts' own ledger."""
         return [each["name"] for each in await self._processes()]

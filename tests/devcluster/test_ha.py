@@ -299,16 +299,21 @@ async def whatever_a_vm_went_through_before_it_restarts_once(drill: Drill) -> No
     await soon(lambda: drill.are_ready(*died, "coming"))
 
 
+async def _is_being_fenced(drill: Drill) -> None:
+    """The host has lost its power, and its BMC has not answered yet."""
+    await drill.fault("bmc-slow", seconds=SLOW_BMC)
+    await drill.allow()
+    await drill.fault("power-off")
+    await soon(drill.has_asked)
+
+
 @drill()
 async def a_vm_that_is_deleted_or_switched_off_meanwhile_stays_down(drill: Drill) -> None:
     await drill.switch()
     await drill.policy()
     await drill.vms(db={}, off={}, gone={}, late={"restartPriority": "Low"}, web={"restartPriority": "Low"})
-    await drill.fault("bmc-slow", seconds=SLOW_BMC)
     await drill.fault("slow-start", vm="db", seconds=6.0)
-    await drill.allow()
-    await drill.fault("power-off")
-    await soon(drill.has_asked)
+    await _is_being_fenced(drill)
     await drill.edit("off", powerState="PoweredOff")
     await drill.delete(f"{OURS}/namespaces/{drill.namespace}/virtualmachines/gone")
     await soon(lambda: drill.machine_is("late", "Held"))
@@ -322,6 +327,71 @@ async def a_vm_that_is_deleted_or_switched_off_meanwhile_stays_down(drill: Drill
     assert (await drill.instances()).keys() == {"db", "web"}
 
 
+# --- Before anything dies ---------------------------------------------------------------------------------------------
+
+
+@drill()
+async def who_would_take_what_is_kept_free_waits_and_goes_by_itself(drill: Drill) -> None:
+    kept = {"mode": "Enforce", "percentage": {"cpu": 100, "memory": 100}}
+    await drill.policy(admissionControl=kept)
+    await drill.allow(drill.host)
+    await drill.vm("web")
+
+    async def is_told() -> bool:
+        return (await drill.vm_says("web", "PowerStateSynced")).get("reason") == "InsufficientFailoverCapacity"
+
+    await soon(is_told)
+    assert "HAPolicy" in (await drill.vm_says("web", "PowerStateSynced"))["message"]
+    assert not await drill.instances(), "it waits, and is not started and stopped"
+
+    async def is_counted() -> bool:
+        status = (await drill.api.request("GET", f"{OURS}/hapolicies/{drill.name}"))["status"]
+        return bool(status["waiting"]["names"] == [f"{drill.namespace}/web"])
+
+    await soon(is_counted)
+    await drill.policy(admissionControl={"mode": "Enforce", "percentage": {"cpu": 1, "memory": 1}})
+    await soon(lambda: drill.run_on(drill.host, "web"))
+    before = (await drill.instances())["web"]["metadata"]["uid"]
+    await drill.policy(admissionControl=kept)
+
+    async def is_missing() -> bool:
+        conditions = (await drill.api.request("GET", f"{OURS}/hapolicies/{drill.name}"))["status"]["conditions"]
+        return any((c["type"], c["reason"]) == ("FailoverCapacity", "CapacityMissing") for c in conditions)
+
+    await soon(is_missing)
+    running = (await drill.instances())["web"]["metadata"]
+    assert (running["uid"], "deletionTimestamp" in running) == (before, False), "what runs is never stopped"
+
+
+@drill()
+async def a_guest_that_hangs_is_reset_as_often_as_its_policy_lets(drill: Drill) -> None:
+    limits = {"failureIntervalSeconds": 10, "minimumUptimeSeconds": 0, "maxResets": 1}
+    await drill.policy(monitoring={"enabled": True, **limits})
+    await drill.vms(web={})
+
+    async def beats() -> bool:
+        return (await drill.vm_says("web", "GuestHeartbeat")).get("reason") == "Beating"
+
+    await soon(beats)
+    first = (await drill.instances())["web"]["metadata"]["uid"]
+    await drill.fault("agent-off", vm="web")
+
+    async def is_another() -> bool:
+        return await drill.run_on(drill.host, "web") and (await drill.instances())["web"]["metadata"]["uid"] != first
+
+    await soon(is_another)
+    await drill.fault("agent-on", vm="web")
+    await soon(beats)
+    second = (await drill.instances())["web"]["metadata"]["uid"]
+    await drill.fault("agent-off", vm="web")
+
+    async def is_left_alone() -> bool:
+        return (await drill.vm_says("web", "GuestHeartbeat")).get("reason") == "GuestResetLimit"
+
+    await soon(is_left_alone)
+    assert (await drill.instances())["web"]["metadata"]["uid"] == second
+
+
 # --- What people do meanwhile -----------------------------------------------------------------------------------------
 
 
@@ -330,10 +400,7 @@ async def a_failure_comes_to_its_end_when_its_policy_is_deleted(drill: Drill) ->
     await drill.switch()
     await drill.policy()
     await drill.vms(web={})
-    await drill.fault("bmc-slow", seconds=SLOW_BMC)
-    await drill.allow()
-    await drill.fault("power-off")
-    await soon(drill.has_asked)
+    await _is_being_fenced(drill)
     await drill.delete(f"{OURS}/hapolicies/{drill.name}")
     await soon(lambda: drill.run_elsewhere("web"))
     await drill.fault("recover")
@@ -347,10 +414,7 @@ async def a_failure_comes_to_its_end_when_its_node_is_deleted(drill: Drill) -> N
     await drill.switch()
     await drill.policy()
     await drill.vms(web={})
-    await drill.fault("bmc-slow", seconds=SLOW_BMC)
-    await drill.allow()
-    await drill.fault("power-off")
-    await soon(drill.has_asked)
+    await _is_being_fenced(drill)
     await drill.delete(f"/api/v1/nodes/{drill.host}")
     await soon(lambda: drill.run_elsewhere("web"))
     await soon(drill.is_over)
