@@ -29,6 +29,7 @@ BUDGETS: Mapping[str, int] = {
     "the BMC lies, and the host is heard after 15.9 s": 55,
     "the BMC lies, and the host is heard after 16.4 s": 55,
     "the BMC lies, and the host is heard after 30.0 s": 49,
+    "the BMC lies, and the host is heard before it was silent for long enough": 19,
     "the BMC lies, the host is heard, and then unplugged": 47,
     "the BMC does not answer": 68,
     "the BMC answers late": 70,

@@ -487,6 +487,10 @@ def failures() -> tuple[HostScenario, ...]:
                                 Later(200.0, at_once(_mended(Fault.LIAR), dies())), Later(230.0, back())), back()),
                        FINE, base, vms=ONE, timed=True)
           for seconds in (15.2, 15.9, 16.4, 30.0)),
+        HostScenario("the BMC lies, and the host is heard before it was silent for long enough",
+                     (at_once(_faulty(Fault.LIAR), cut(), Later(24.0, back())), _mended(Fault.LIAR)), FINE,
+                     (GOLD, policy(fencing={"quietSeconds": 40}), *HOSTS), vms=ONE, outcomes=("FalseAlarm",),
+                     timed=True),
         HostScenario("the BMC lies, the host is heard, and then unplugged",
                      (at_once(_faulty(Fault.LIAR), cut(), Later(30.0, back()),
                               Later(60.0, Told("in other words than before")),
