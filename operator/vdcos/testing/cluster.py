@@ -87,6 +87,8 @@ EVICTION = 300.0
 REACTION = 0.1
 IMPORT = 2.0
 BIND = 0.5
+HAND_ON = 0.04
+"""Until a claim that CDI has filled is bound: its volume is there already."""
 
 
 class Call(NamedTuple):
@@ -662,6 +664,11 @@ class Cluster:
         if pod.deleting:
             self._finalizer(POD, pod, KUBELET, False)
             return
+        unbound = [claim for claim in self._claims_of(pod) if "volumeName" not in claim.tree["spec"]]
+        if any(self._binding(claim) == "Immediate" for claim in unbound):
+            self._unplaced(pod, "pod has unbound immediate PersistentVolumeClaims")
+            self._call("scheduler", key, BIND)
+            return
         fitting = [
             node.key.name
             for node in sorted(self.api.all(NODE), key=lambda held: held.key)
@@ -670,24 +677,28 @@ class Cluster:
             and pod.tree["spec"]["nodeSelector"].items() <= node.meta.get("labels", {}).items()
         ]
         if not fitting:
-            count = len(self.api.all(NODE))
-            message = f"0/{count} nodes are available: {count} node(s) didn't match Pod's node affinity/selector."
-            condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
-            self._status(POD, pod, conditions=[condition])
+            self._unplaced(pod, f"{len(self.api.all(NODE))} node(s) didn't match Pod's node affinity/selector")
             return
-        for volume in pod.tree["spec"]["volumes"]:
-            name = volume.get("persistentVolumeClaim", {}).get("claimName")
-            claim = self.api.get(PVC, Key(key.namespace, name)) if name else None
-            if claim is not None and claim.tree["status"]["phase"] != "Bound":
-                if SELECTED not in claim.meta.get("annotations", {}):
-                    self.api.merge_patch(PVC, claim.key, {"metadata": {"annotations": {SELECTED: fitting[0]}}})
-                self._call("scheduler", key, BIND)
-                return
+        for claim in unbound:
+            if SELECTED not in claim.meta.get("annotations", {}):
+                self.api.merge_patch(PVC, claim.key, {"metadata": {"annotations": {SELECTED: fitting[0]}}})
+            self._call("scheduler", key, BIND)
+            return
         used = [p.tree["spec"].get("nodeName") for p in self.api.all(POD)]
         chosen = min(fitting, key=lambda name: (used.count(name), name))
         kept = [c for c in pod.tree["status"]["conditions"] if c["type"] != "PodScheduled"]
         scheduled = [*kept, {"type": "PodScheduled", "status": "True"}]
         self.api.merge_patch(POD, key, {"spec": {"nodeName": chosen}, "status": {"conditions": scheduled}})
+
+    def _claims_of(self, pod: Held) -> list[Held]:
+        names = [volume.get("persistentVolumeClaim", {}).get("claimName") for volume in pod.tree["spec"]["volumes"]]
+        found = [self.api.get(PVC, Key(pod.key.namespace, name)) for name in names if name]
+        return [claim for claim in found if claim is not None]
+
+    def _unplaced(self, pod: Held, why: str) -> None:
+        message = f"0/{len(self.api.all(NODE))} nodes are available: {why}."
+        condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
+        self._status(POD, pod, conditions=[condition])
 
     def _node(self, name: str) -> None:
         """Node lifecycle: a host that does not write is NotReady, its pods are, and at last they are evicted."""
@@ -797,11 +808,16 @@ class Cluster:
             if quantity.whole(claim.tree["status"]["capacity"]["storage"]) < quantity.whole(wanted):
                 self._call("bind", key, BIND)
         elif filled and (self._binding(claim) == "Immediate" or SELECTED in claim.meta.get("annotations", {})):
-            self._call("bind", key, BIND)
+            self._call("bind", key, BIND if volume is None else HAND_ON)
 
     def _bind(self, key: Key) -> None:
         claim = self.api.get(PVC, key)
-        if claim is not None and not claim.deleting:
+        if claim is None or claim.deleting:
+            return
+        if "volumeName" not in claim.tree["spec"]:  # from here on pods can be placed; it is Bound a write later
+            self.api.merge_patch(PVC, key, {"spec": {"volumeName": f"volume-of-{key.name}"}})
+            self._call("bind", key, HAND_ON)
+        else:
             wanted = claim.tree["spec"]["resources"]["requests"]["storage"]
             self._status(PVC, claim, phase="Bound", capacity={"storage": wanted})
 
