@@ -12,7 +12,7 @@ from vdcos.testing.scenarios import Scenario, catalogue
 
 Count = Callable[[Report, float], None]
 
-SHARE = 8
+SHARE = 16
 """Of so many pairs of faults, one is played at each write; at the next write, another one."""
 
 

@@ -5,6 +5,7 @@ with finalizers and preconditions, the status subresource, generations, namespac
 schemas, lists, and the log that watches read. Garbage collection and all else that controllers do is in ``cluster``.
 """
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -47,6 +48,8 @@ STATUS = frozenset(
 _NO_GENERATION = frozenset({"", "storage.k8s.io", "coordination.k8s.io"})
 """Groups whose objects have no generation."""
 
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
+
 PATCH_TEST_FAILED = "the server rejected our request due to an error in our request"
 
 
@@ -61,7 +64,7 @@ class Held:
     young: bool = False
     """It lacks the status that its schema gives it. Any write stores that, so none is without effect."""
     _raw: bytes = b""
-    _mark: int = 0
+    _marks: dict[str, int] = field(default_factory=dict)
     _key: Key | None = None
 
     @property
@@ -70,14 +73,15 @@ class Held:
             self._raw = msgspec.json.encode(self.tree)
         return self._raw
 
-    @property
-    def mark(self) -> int:
-        """A hash of all but the resource version."""
-        if not self._mark:
+    def mark(self, since: str = "") -> int:
+        """A hash of all but the resource version, and but times before that moment."""
+        if since not in self._marks:
             meta = {name: value for name, value in self.tree["metadata"].items() if name != "resourceVersion"}
-            content = msgspec.json.encode({**self.tree, "metadata": meta}, order="sorted")
-            self._mark = hash((content, frozenset(self.fields.items())))
-        return self._mark
+            content = msgspec.json.encode({**self.tree, "metadata": meta}, order="sorted").decode()
+            if since:
+                content = _TIME.sub(lambda found: found[0] if found[0][:19] >= since[:19] else "once", content)
+            self._marks[since] = hash((content, frozenset(self.fields.items())))
+        return self._marks[since]
 
     @property
     def meta(self) -> Mapping[str, Any]:
@@ -123,6 +127,8 @@ class ApiServer:
         """Changes that nobody was told of yet."""
         self.mark = 0
         """A hash of everything that is stored, whatever the order of writes that led to it."""
+        self.since = ""
+        """Times before that are not told apart in ``mark``, nor by who asks ``Held.mark`` the same way."""
         self._births: dict[tuple[Resource, Key], int] = {}
 
     def fork(self) -> "ApiServer":
@@ -133,6 +139,13 @@ class ApiServer:
         twin.log = {resource: list(log) for resource, log in self.log.items()}
         twin._births = dict(self._births)
         return twin
+
+    def forget_times(self) -> None:
+        """From now on, times until now are not told apart in ``mark``."""
+        self.since, self.mark = stamp(self.now), 0
+        for resource, shelf in self.objects.items():
+            for key, held in shelf.items():
+                self.mark ^= self._mark_of(resource, key, held)
 
     # Reading
 
@@ -412,11 +425,14 @@ class ApiServer:
     def _put(self, resource: Resource, key: Key, old: Held | None, new: Held | None) -> None:
         for held in (old, new):
             if held is not None:
-                self.mark ^= hash((resource.plural, resource.group, key, held.mark))
+                self.mark ^= self._mark_of(resource, key, held)
         if new is None:
             del self.objects[resource][key]
         else:
             self.objects.setdefault(resource, {})[key] = new
+
+    def _mark_of(self, resource: Resource, key: Key, held: Held) -> int:
+        return hash((resource.plural, resource.group, key, held.mark(self.since)))
 
     def _remove(self, resource: Resource, old: Held) -> None:
         """A watch shows an object as it was before the write that ended it, with a version of that end."""

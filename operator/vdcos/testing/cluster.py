@@ -8,8 +8,9 @@ the pure hypervisor model. Nothing in here keeps state of its own but the hosts 
 import contextlib
 import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -43,7 +44,9 @@ from vdcos.testing.hypervisor.values import (
     PodGone,
     PodSeen,
     PowerOff,
+    Process,
     Recover,
+    Run,
     Undelivered,
     Up,
     Verb,
@@ -116,6 +119,7 @@ class Show(NamedTuple):
 
 Happens = Call | Tell | Show
 Later = Callable[[float, Happens], None]
+Begun = TypeVar("Begun", Run, Process)
 
 
 class Cluster:
@@ -218,18 +222,21 @@ class Cluster:
             if space is not None and space.deleting:
                 self._call("namespace", space.key)
 
-    def mark(self) -> Hashable:
-        """What tells two states of the hosts apart, besides what the API server holds and the agenda."""
+    def mark(self, long_ago: float) -> Hashable:
+        """What tells two states of the hosts apart, besides what the API server holds and the agenda. Times before
+        ``long_ago`` are not told apart."""
         silent, accepted = (
-            tuple((name, round(at, 1)) for name, at in times.items()) for times in (self.silent_since, self.accepted)
+            tuple((name, round(max(at, long_ago), 1)) for name, at in times.items())
+            for times in (self.silent_since, self.accepted)
         )
         signs = silent, accepted, self.near, self.hasty
         return signs, tuple(
             (
                 host.powered, host.connected, host.hung, host.boots, host.session, host.handler, host.addresses,
                 tuple(sorted(host.faults.items())), tuple(sorted(host.pods)), tuple(sorted(host.vmis)),
-                frozenset(host.runs.values()),
-                frozenset(host.processes.values()), host.deferred, round(host.up_since, 1),
+                frozenset(_since(run, "started", long_ago) for run in host.runs.values()),
+                frozenset(_since(process, "since", long_ago) for process in host.processes.values()),
+                host.deferred, round(max(host.up_since, long_ago), 1),
             )
             for host in self.hosts.values()
         )  # fmt: skip
@@ -854,6 +861,11 @@ class Cluster:
                 return
         if not inside:
             self._finalizer(NAMESPACE, space, KUBERNETES, False)
+
+
+def _since(what: Begun, when: str, long_ago: float) -> Begun:
+    """The same, as if it had begun no earlier than that."""
+    return what if getattr(what, when) >= long_ago else replace(what, **{when: long_ago})
 
 
 _CONTROLLERS: Mapping[str, Callable[[Cluster, Any], None]] = {

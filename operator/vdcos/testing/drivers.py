@@ -174,7 +174,6 @@ class Explorer:
                     path.append((number, world.carried_out, world.story, world.length))
             if due == math.inf:
                 essence = self.laws.at_rest(world)
-                began = world.now
                 if world.done == len(world.script):
                     if not world.faults.leads_elsewhere:
                         self.scenario.check(world)
@@ -184,6 +183,8 @@ class Explorer:
             if snapshots and acting is not None:
                 twin = world.fork()
             world.step(following)
+            if due == math.inf:
+                began = world.now
             if twin is not None and world.attempts > attempts:
                 self.points.append((twin, range(attempts + 1, world.attempts + 1)))
             steps += 1
@@ -279,12 +280,14 @@ class Case:
         world = self.world(laws, trace)
         began, steps = world.now, 0
         while True:
-            if world.next()[0] == math.inf and (world.done >= len(world.hurry) or world.hurry[world.done] == math.inf):
+            rests = world.next()[0] == math.inf
+            if rests and (world.done >= len(world.hurry) or world.hurry[world.done] == math.inf):
                 laws.at_rest(world)
-                began = world.now
                 if world.done == len(world.script):
                     break
             world.step()
+            if rests:
+                began = world.now
             steps += 1
             if steps > MOST_STEPS or world.now - began > LONGEST:
                 raise Violation("convergence", f"no rest within {world.now - began:.0f} s and {steps} steps")

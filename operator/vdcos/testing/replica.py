@@ -447,7 +447,13 @@ class Replica:
             return self.name, self.restarts_at  # whatever it knew goes with it
         # Nobody asks since when hosts are heard where none says that it lives.
         heard = tuple(_tick(self.heard_since(kind)) for kind in SIGNS) if self.world.cluster.lively else ()
-        return self.name, _queue_mark(self.queue, self.world.now), self.memory(), _ages(self.engine), heard
+        return (
+            self.name,
+            _queue_mark(self.queue, self.world.now),
+            self.memory(),
+            _ages(self.engine, self.world.long_ago),
+            heard,
+        )
 
     def memory(self) -> tuple[Any, ...]:
         """What the process knows, but for the times at which it came to know that.
@@ -488,11 +494,12 @@ class Replica:
         """
         shelf = self.store.shelf(kind)
         newest = {key: version(value.metadata.resource_version) for key, value in shelf.objects.items()}
-        holds = frozenset((key, _content(log, key, number)) for key, number in newest.items())
+        since = self.world.api.since
+        holds = frozenset((key, _content(log, key, number, since)) for key, number in newest.items())
         for key, number in shelf.removed.items():
             newest[key] = max(number, newest.get(key, 0))
         news = tuple(
-            (change.type, change.held.key, change.held.mark)
+            (change.type, change.held.key, change.held.mark(since))
             for change in log[stream.position :]
             if stream.wanted(change.held) and change.held.version > newest.get(change.held.key, 0)
         )
@@ -508,10 +515,10 @@ def _agree(held: Mapping[Key, Stored], there: Mapping[Key, Held]) -> bool:
     return True
 
 
-def _content(log: Sequence[Change], key: Key, number: int) -> int:
+def _content(log: Sequence[Change], key: Key, number: int, since: str) -> int:
     """The mark of a version of an object; the version itself when nobody has ever heard of that."""
     said = (change.held for change in reversed(log) if change.held.key == key)
-    return next((held.mark for held in said if held.version == number), number)
+    return next((held.mark(since) for held in said if held.version == number), number)
 
 
 def _throw(conversation: Conversation, error: ApiError) -> Request:
@@ -665,7 +672,7 @@ def _awaited(engine: Engine) -> tuple[Any, ...]:
     return asked, tuple(answers._uids.items()), waited, lost
 
 
-def _ages(engine: Engine) -> tuple[Any, ...]:
+def _ages(engine: Engine, long_ago: float) -> tuple[Any, ...]:
     """Until when refusals stand, when was asked and answered, and when what is dated has changed, or went. When
     instances have, matters only where guests are monitored."""
     policies = engine._store.shelf(HAPolicy).objects.values()
@@ -676,7 +683,7 @@ def _ages(engine: Engine) -> tuple[Any, ...]:
     )
     changed, gone = (
         tuple(
-            (kind, tuple((key, _tick(at)) for key, at in times.items()))
+            (kind, tuple((key, _tick(max(at, long_ago))) for key, at in times.items()))
             for kind, times in dated.items()
             if monitored or kind is not VirtualMachineInstance
         )

@@ -47,6 +47,10 @@ from vdcos.testing.replica import (
 START = 1_700_000_000.0
 LOSS = 0.01
 """The share of packets that are lost where dice decide."""
+HOUR = 3600.0
+"""At full hours of the script its steps are taken, so that paths which a fault has moved in time meet again."""
+AGES = 900.0
+"""Seconds of rest before a step, which is longer than anybody is patient: what was before, was long ago."""
 LAG = 0.001
 """How long after a write the operator hears of it by its watch."""
 
@@ -198,7 +202,8 @@ class World:
         laws: "Checks | None" = None,
         lively: bool = False,
     ) -> None:
-        self.now = START
+        self.now = self.long_ago = START
+        """Ages of what is older than ``long_ago`` are not told apart."""
         self.api = ApiServer()
         self.api.now = START
         self.chance = chance or Chance()
@@ -324,7 +329,7 @@ class World:
         if due == math.inf:
             if self.done == len(self.script):
                 return False
-            self.now = self.api.now = self.chance.delay(self.now, TICK)
+            self._rest()
             try:
                 self._take_step()
             except (ApiError, NotYet):
@@ -341,6 +346,17 @@ class World:
             self._happens(heapq.heappop(self._agenda)[2])
         self.notice()
         return True
+
+    def _rest(self) -> None:
+        """Let time pass until the next step. Where hosts show signs of life, or replicas compete, no hour can pass
+        unseen."""
+        if self.cluster.lively or any(replica.elector is not None for replica in self.replicas.values()):
+            self.now = self.api.now = self.chance.delay(self.now, TICK)
+            return
+        self.now = START + HOUR * math.ceil((self.now + AGES - START) / HOUR)
+        self.long_ago = self.api.now = self.now
+        self.api.forget_times()
+        self.now = self.api.now = self.chance.delay(self.now, TICK)
 
     def _guard(self, replica: Replica, act: Callable[[], None]) -> None:
         """Let a process act, and end if a fault ends it."""
@@ -551,7 +567,7 @@ class World:
         agenda = tuple((round((at - self.now) / TICK), _said(what)) for at, _, what in sorted(self._agenda))
         by_hand = frozenset(self.deleted), frozenset(self.begun), self.skew
         moment = round(self.now / TICK), self.done, tuple(self.refusing)
-        return *moment, self.api.mark, self.cluster.mark(), agenda, tuple(replicas), by_hand
+        return *moment, self.api.mark, self.cluster.mark(self.long_ago), agenda, tuple(replicas), by_hand
 
     def note(self, what: object, resource: Resource | None = None) -> None:
         if self.trace is not None:
