@@ -93,7 +93,7 @@ BUDGETS: Mapping[str, int] = {
 MORE = ("host hangs",)
 """Scenarios of which a seventh of all faults at all writes is played here; of the others, a smaller share, each
 another one. ``HostExplorer.explore`` plays them all, which takes hours."""
-SHARE = 211
+SHARE = 421
 BATCHES, SEEDS = 4, 6
 DAY = 1
 
