@@ -27,6 +27,16 @@ def owner_reference(resource: Resource, owner: Meta) -> dict[str, Any]:
     }
 
 
+def detached(child: Meta, label: str, owner: str) -> bool:
+    """Whether a child, which names its owner in this label, is one of ours that nobody owns any more.
+
+    ``vdcos uninstall`` detaches children so that they stay, and so does ``kubectl delete --cascade=orphan``. Whoever of
+    ours has the owner's name may take them back.
+    """
+    ours = child.label(MANAGED_BY) == MANAGER and child.label(label) == owner
+    return ours and not any(ref.controller for ref in child.owner_references)
+
+
 def digest(value: str, length: int = 8) -> str:
     """A short, stable, lower-case digest for names and annotations."""
     return hashlib.sha256(value.encode()).hexdigest()[:length]

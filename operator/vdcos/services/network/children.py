@@ -38,8 +38,7 @@ def network_of(child: Meta) -> str:
 
 def adoptable(child: Meta, network: str) -> bool:
     """Whether a child without an owner is one of ours that was detached, as an uninstallation does to keep it."""
-    ours = child.label(ownership.MANAGED_BY) == ownership.MANAGER and child.label(NETWORK_LABEL) == network
-    return ours and not any(ref.controller for ref in child.owner_references)
+    return ownership.detached(child, NETWORK_LABEL, network)
 
 
 def definition(network: Network, wanted: networks.Definition, resource: str, changed: str) -> dict[str, Any]:

@@ -67,17 +67,24 @@ class Case:
         return self.seen.child if isinstance(self.seen.child, kubevirt.VirtualMachine) else None
 
     @cached_property
+    def detached(self) -> bool:
+        """The child is one of ours that was detached from a VirtualMachine of this name: ours to take back."""
+        return self.child is not None and ownership.detached(self.child.metadata, names.VM, self.owner.name)
+
+    @cached_property
+    def ours(self) -> bool:
+        """The child is there, and ours, or ours to take back."""
+        return self.child is not None and (self.detached or self.child.metadata.owned_by(self.owner.uid))
+
+    @cached_property
     def mine(self) -> bool:
-        """The child is there, ours, and staying."""
-        child = self.child
-        return (
-            child is not None and child.metadata.owned_by(self.owner.uid) and child.metadata.deletion_timestamp is None
-        )
+        """The child is ours, and staying."""
+        return self.child is not None and self.ours and self.child.metadata.deletion_timestamp is None
 
     @cached_property
     def taken(self) -> str:
         """Why the child's name is not to be had, ever; "" when it is free, or will be."""
-        if self.child is None or self.mine or self.child.metadata.owned_by(self.owner.uid):
+        if self.child is None or self.ours:
             return ""
         if data_volumes.is_former(self.child.metadata, self.owner):
             return ""
@@ -98,8 +105,7 @@ class Case:
         instance, child = self.seen.instance, self.child
         if not isinstance(instance, VirtualMachineInstance) or instance.status.phase in power.FINAL or child is None:
             return None
-        ours = child.metadata.owned_by(self.owner.uid) and instance.metadata.owned_by(child.metadata.uid)
-        return instance if ours else None
+        return instance if self.ours and instance.metadata.owned_by(child.metadata.uid) else None
 
     @cached_property
     def running(self) -> Mapping[str, Any]:

@@ -41,6 +41,10 @@ def converge(case: Case) -> Said:
             VirtualMachine.resource, manifest, "create the KubeVirt VM", force=False, assumed=_assumed(case, manifest)
         )
         return Said((create,), (conditions.false(APPLIED, "Creating", "the KubeVirt VM is being created"),))
+    if case.detached:
+        why = "take back the KubeVirt VM that was detached from an earlier VirtualMachine of this name"
+        take = Apply(VirtualMachine.resource, _of(case.child, manifest), why, assumed=_assumed(case, manifest))
+        return Said((take,), (conditions.false(APPLIED, "Adopting", "the KubeVirt VM is being taken back"),))
     if case.child.metadata.annotation(ownership.APPLIED) != manifest["metadata"]["annotations"][ownership.APPLIED]:
         why = "bring the KubeVirt VM up to date"
         apply = Apply(VirtualMachine.resource, _of(case.child, manifest), why, assumed=_assumed(case, manifest))

@@ -8,7 +8,7 @@ import yaml
 
 from tests.unit.services.virtualmachine import builders as b
 from vdcos import api
-from vdcos.core import ownership
+from vdcos.core import disks, ownership
 from vdcos.core.foreign.kubevirt import VirtualMachineInstance
 from vdcos.core.objects import Key
 from vdcos.core.plan import Apply, Patch
@@ -369,3 +369,86 @@ def test_malformed_datastore_disturbs_only_who_needs_it() -> None:
     there.change(api.Datastore, Key("", "gold"), spec={"storageClassName": None})
     b.settle(there)
     assert b.says(there, "StorageReady")[:2] == ("Unknown", "DatastoreUnreadable")
+
+
+# Taking back what was detached
+
+
+def detach(there: World) -> None:
+    """As an uninstallation does."""
+    there.change(b.CHILD, b.KEY, metadata={"ownerReferences": None})
+
+
+def renewed(there: World) -> None:
+    """The VirtualMachine was deleted with its definition, and the same is declared again."""
+    there.remove(b.VM, b.KEY)
+    there.put(b.vm())
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["the same object", "a new object of the name"])
+def test_a_child_that_was_detached_is_taken_back_as_it_is(again: bool) -> None:
+    there = b.running()
+    before = there.tree(b.CHILD, b.KEY)
+    detach(there)
+    if again:
+        renewed(there)
+    b.settle(there)
+    [why] = b.whys(there)
+    assert "take back the KubeVirt VM" in why
+    now = there.tree(b.CHILD, b.KEY)
+    assert now["spec"] == before["spec"], "nothing that would take a restart"
+    assert now["metadata"]["uid"] == before["metadata"]["uid"]
+    [owner] = now["metadata"]["ownerReferences"]
+    assert owner["uid"] == there.tree(b.VM, b.KEY)["metadata"]["uid"]
+    assert b.says(there, "Applied")[0] == "True"
+    assert b.says(there, "Ready")[0] == "True"
+
+
+def test_what_changed_while_nobody_looked_is_made_up_for() -> None:
+    there = b.running()
+    detach(there)
+    there.remove(b.VM, b.KEY)
+    there.put(b.vm(memory={"size": "2Gi"}))
+    b.settle(there)
+    assert there.tree(b.CHILD, b.KEY)["spec"]["template"]["spec"]["domain"]["memory"]["guest"] == "2Gi"
+
+
+def test_a_disk_that_went_with_its_vm_goes_with_the_new_one() -> None:
+    there = b.running(b.vm(disks=[b.disk(deletionPolicy="Delete")]))
+    [volume] = there.keys(b.DataVolume)
+    detach(there)
+    there.change(b.DataVolume, volume, metadata={"ownerReferences": None})
+    there.remove(b.VM, b.KEY)
+    there.put(b.vm(disks=[b.disk(deletionPolicy="Delete")]))
+    b.settle(there)
+    [owner] = there.tree(b.DataVolume, volume)["metadata"]["ownerReferences"]
+    assert owner["uid"] == there.tree(b.VM, b.KEY)["metadata"]["uid"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"labels": {disks.VM: "other"}},
+        {"labels": {ownership.MANAGED_BY: "helm"}},
+        {"ownerReferences": [{"apiVersion": "v1", "kind": "X", "name": "x", "uid": "x", "controller": True}]},
+    ],
+    ids=["of another name", "managed by others", "controlled by others"],
+)
+def test_what_is_not_ours_is_not_taken_back(change: Tree) -> None:
+    there = b.running()
+    detach(there)
+    renewed(there)
+    there.change(b.CHILD, b.KEY, metadata=change)
+    before = there.tree(b.CHILD, b.KEY)
+    b.settle(there)
+    assert there.tree(b.CHILD, b.KEY) == before
+    assert b.says(there, "Stalled")[1] == "NameTaken"
+
+
+def test_a_detached_child_that_is_being_deleted_is_waited_for() -> None:
+    there = b.running()
+    detach(there)
+    there.change(b.CHILD, b.KEY, metadata={"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["x"]})
+    b.settle(there)
+    assert b.says(there, "Applied")[1] == "PreviousTerminating"
+    assert b.says(there, "Stalled") == ("", "", "")
