@@ -202,7 +202,7 @@ class Cluster:
     def writes(self, user_prefix: str = "", *, since: int = 0) -> list[Write]:
         """The answered writes of all users whose name begins so, in the order of their ends, without dry runs.
 
-        Writes of leases by the cluster's own parts are not recorded.
+        Writes of leases by the cluster's own parts are not recorded; access reviews are questions, and no writes.
         """
         with self.files.audit.open("rb") as log:
             log.seek(since)
@@ -256,6 +256,8 @@ def parse_audit(line: bytes, user_prefix: str = "") -> Write | None:
     if event["stage"] != "ResponseComplete" or not user.startswith(user_prefix) or "dryRun=" in event["requestURI"]:
         return None
     target = event.get("objectRef", {})
+    if target.get("apiGroup") == "authorization.k8s.io":
+        return None
     return Write(
         user=user,
         verb=event["verb"],

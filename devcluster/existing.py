@@ -4,14 +4,18 @@ import json
 import os
 import shutil
 import subprocess
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import yaml
 
 from devcluster import layout
 from devcluster.cluster import KubectlError
+from vdcos.core import preflight
+from vdcos.core.objects import Key, Resource, Unreadable
+from vdcos.core.preflight import Check
 
 _DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 _DEFAULT_VIRT_CLASS = "storageclass.kubevirt.io/is-default-virt-class"
@@ -75,63 +79,27 @@ class Existing:
         return result.stdout
 
 
-@dataclass(frozen=True)
-class Part:
-    """Something that vdcos builds on: whether the cluster has it, and what its absence costs."""
-
-    name: str
-    found: str
-    """What was found; empty when it is missing."""
-    cost: str
-    required: bool = False
-
-
-def inspect(cluster: Existing) -> list[Part]:
-    """What the cluster has and lacks. Reads only. Raises KubectlError."""
+def inspect(cluster: Existing) -> list[Check]:
+    """What the cluster has and lacks of what vdcos builds on. Reads only. Raises KubectlError."""
     groups = {group["name"] for group in json.loads(cluster.kubectl("get", "--raw", "/apis"))["groups"]}
 
-    def listed(group: str, resource: str) -> list[dict[str, Any]]:
-        if group not in groups:
-            return []
-        items: list[dict[str, Any]] = json.loads(cluster.kubectl("get", resource, "-A", "-o", "json"))["items"]
-        return items
+    def read(kind: type[Any]) -> Mapping[Key, Any] | Unreadable:
+        resource: Resource = kind.resource
+        name = f"{resource.plural}.{resource.group}"
+        if resource.group not in groups:
+            return Unreadable(f"the API {name} is not installed in this cluster")
+        try:
+            items = json.loads(cluster.kubectl("get", name, "-A", "-o", "json"))["items"]
+        except KubectlError as error:
+            if "the server doesn't have a resource type" in str(error):
+                return Unreadable(f"the API {name} is not installed in this cluster")
+            if "(Forbidden)" not in str(error):
+                raise
+            return Unreadable(str(error), forbidden=True)
+        found = msgspec.convert(items, list[kind])  # type: ignore[valid-type]
+        return {held.metadata.key: held for held in found}
 
-    def names(items: list[dict[str, Any]]) -> str:
-        return ", ".join(item["metadata"]["name"] for item in items)
-
-    kubevirt = listed("kubevirt.io", "kubevirts.kubevirt.io")
-    cdi = listed("cdi.kubevirt.io", "cdis.cdi.kubevirt.io")
-    return [
-        Part("KubeVirt", _deployed(kubevirt, "observedKubeVirtVersion"), "there is no hypervisor", required=True),
-        Part("CDI", _deployed(cdi, "observedVersion"), "disks cannot be imported, cloned or made", required=True),
-        Part(
-            "Multus",
-            "NetworkAttachmentDefinitions are served" if "k8s.cni.cncf.io" in groups else "",
-            "only networks of kind pod work",
-        ),
-        Part(
-            "snapshot classes",
-            names(listed("snapshot.storage.k8s.io", "volumesnapshotclasses.snapshot.storage.k8s.io")),
-            "disks are cloned by copying every byte, and cannot be made from snapshots",
-        ),
-        Part(
-            "nmstate",
-            "NodeNetworkConfigurationPolicies are served" if "nmstate.io" in groups else "",
-            "networks cannot configure the hosts' uplinks; the bridges must be there (the samples have no uplinks)",
-        ),
-        Part(
-            "storage classes", names(listed("storage.k8s.io", "storageclasses")), "no disk can be made", required=True
-        ),
-    ]
-
-
-def _deployed(items: list[dict[str, Any]], version: str) -> str:
-    """The version of an installation that says that it is deployed."""
-    for item in items:
-        status = item.get("status", {})
-        if status.get("phase") == "Deployed":
-            return str(status.get(version) or "version unknown")
-    return ""
+    return preflight.look(read)
 
 
 def with_classes_of(documents: list[dict[str, Any]], classes: list[dict[str, Any]]) -> list[str]:

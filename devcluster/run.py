@@ -34,6 +34,7 @@ import yaml
 from devcluster import build, existing, layout, supervisor
 from devcluster.cluster import Cluster, KubectlError
 from devcluster.processes import StartError, die_with_parent
+from vdcos.cli import check
 
 ROOT = Path(__file__).resolve().parent.parent
 CRDS, RBAC, SAMPLES = (ROOT / path for path in ("crds", "manifests/rbac", "manifests/samples"))
@@ -334,11 +335,9 @@ def converge(screen: Screen, target: Target, running: Operator, timeout: float) 
 def ask(screen: Screen, cluster: existing.Existing, *, sure: bool, interactive: bool) -> None:
     """Show what the cluster is and lacks, and ask. Raises RunError where something required, or consent, is missing."""
     screen.say(f"context  {cluster.context}\nserver   {cluster.server}\n", "bold")
-    parts = existing.inspect(cluster)
-    for part in parts:
-        state = f"OK       {part.found}" if part.found else f"missing  without it {part.cost}"
-        screen.say(f"  {part.name:<18}{state}", "" if part.found else "yellow")
-    if lacking := [part.name for part in parts if part.required and not part.found]:
+    checks = existing.inspect(cluster)
+    screen.say(check.table(checks))
+    if lacking := check.blocking(checks):
         raise RunError(f"nothing could converge without {' and '.join(lacking)}: nothing was changed")
     screen.say(
         "\nThis installs the CRDs and the RBAC of vdcos, runs the operator from here, and applies the samples:"

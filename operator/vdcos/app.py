@@ -10,12 +10,16 @@ import signal
 import socket
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from vdcos import __version__
+from vdcos import __version__, api
 from vdcos.core.plan import Instant
+from vdcos.core.service import Service
+from vdcos.generate import crds, rbac
+from vdcos.runtime import definitions, rights
 from vdcos.runtime.asks import Asks
 from vdcos.runtime.availability import Availability, Foretold
 from vdcos.runtime.credentials import Origin
@@ -26,6 +30,7 @@ from vdcos.runtime.lease import Elector
 from vdcos.runtime.metrics import Metrics
 from vdcos.runtime.observers import Everyone, Log
 from vdcos.runtime.port import Port
+from vdcos.runtime.preflight import Preflight, Question
 from vdcos.runtime.providers.discovery import discover_networks, discover_power_switches
 from vdcos.runtime.providers.fencing import power_switches, secrets_of
 from vdcos.runtime.providers.probe import probe
@@ -66,6 +71,19 @@ def identity() -> str:
     return f"{os.environ.get('POD_NAME') or socket.gethostname()}_{uuid.uuid4().hex[:12]}"
 
 
+def questions(port: Port, served: Sequence[Service[Any, Any]], namespace: str) -> Mapping[str, Question]:
+    """What pre-flight has to ask the API server, because no object says it. ``namespace`` is the operator's."""
+    demands = rights.Demands(
+        {service.resource.kind: rbac.grants([service]) for service in served}, rbac.RUNTIME, namespace
+    )
+    versions = {kind: crds.crd(model)["spec"]["versions"][0] for kind, model in api.KINDS.items()}
+    known = {kind: definitions.fields(version["schema"]["openAPIV3Schema"]) for kind, version in versions.items()}
+    return {
+        "Definitions": lambda: definitions.check(port, api.API_VERSION, known),
+        "Rights": lambda: rights.check(port, demands),
+    }
+
+
 async def run(settings: Settings) -> None:
     """Run the operator until SIGTERM or SIGINT, then stop in good order: writes finish, the Lease is given back.
 
@@ -104,12 +122,14 @@ async def _run(settings: Settings) -> None:
         metrics.watch(queue, sources, lambda: remaining() > 0, lambda: shell.in_flight, time.monotonic)
         Foretold(metrics.registry, store)
         Availability(metrics.registry, store, lambda: remaining() > 0, time.monotonic)
+        preflight = Preflight(metrics.registry, store, questions(port, served, settings.namespace), shell.ready)
         health = Health(sources, shell.ready)
         async with serve(settings.listen, metrics, health) as address, asyncio.TaskGroup() as background:
             log.info("listening", extra={"address": address, "server": port.server, "version": __version__})
             for source in sources:
                 background.create_task(source.run())
             background.create_task(events.run(port))
+            background.create_task(preflight.run())
             if not settings.standalone:
                 background.create_task(_compete(settings, elector, shell.wake, metrics))
             if settings.probe:

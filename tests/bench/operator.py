@@ -76,8 +76,8 @@ class WatchedStore(Store):
         super().listed(kind, present, resource_version)
         self._see()
 
-    def unavailable(self, kind: type[Any], why: str) -> None:
-        super().unavailable(kind, why)
+    def unavailable(self, kind: type[Any], why: str, forbidden: bool = False) -> None:
+        super().unavailable(kind, why, forbidden)
         self._see()
 
     def _see(self) -> None:

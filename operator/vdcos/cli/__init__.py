@@ -1,4 +1,4 @@
-"""The command line: ``vdcos run | plan | ha | sim | gen | version``."""
+"""The command line: ``vdcos run | check | plan | ha | sim | gen | version``."""
 
 import argparse
 import sys
@@ -24,6 +24,23 @@ examples:
   vdcos run                                          in a pod, or the cluster of KUBECONFIG
   vdcos run --kubeconfig dev.yaml --standalone --log-format text
   vdcos run --listen 0.0.0.0:8080 --probe 0.0.0.0:8081
+"""
+
+CHECK = """\
+Show what vdcos builds on, whether the cluster has it, and what it costs where it does not:
+versions, feature gates, storage, networks, definitions, rights. Nothing is written anywhere.
+
+The rights are those of whoever asks. To see those of the operator, ask in its pod:
+kubectl exec -n vdcos-system deploy/vdcos -- vdcos check
+"""
+
+CHECK_EXAMPLES = """\
+examples:
+  vdcos check                                        the cluster of the pod, of KUBECONFIG or of ~/.kube/config
+  vdcos check --before-install                       what will be there is not missed yet
+  vdcos check -o json | jq '.checks[] | select(.status != "True")'
+
+exit status: 0 all is there, 2 something is off or limited, 1 vdcos cannot work here, or an error
 """
 
 PLAN = """\
@@ -137,6 +154,14 @@ def parser() -> argparse.ArgumentParser:
     )
     _add_cluster(plan)
 
+    check = _command(commands, "check", "show what vdcos builds on and what is missing", CHECK, CHECK_EXAMPLES)
+    check.add_argument("--before-install", action="store_true", help="leave out what vdcos itself brings along")
+    check.add_argument(
+        "--namespace", metavar="NS", default="vdcos-system", help="of the operator (default: %(default)s)"
+    )
+    _add_output(check)
+    _add_cluster(check)
+
     ha = _command(commands, "ha", "what would happen if a host died", HA, HA_EXAMPLES)
     ha.add_argument("what", choices=("status", "drill"), help="what to show")
     ha.add_argument("host", nargs="?", default="", help="with drill: the host that is to be thought dead")
@@ -177,6 +202,12 @@ def _command(
     )
 
 
+def _add_output(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "-o", "--output", choices=("table", "json", "yaml"), default="table", help="(default: %(default)s)"
+    )
+
+
 def _add_cluster(command: argparse.ArgumentParser) -> None:
     cluster = command.add_argument_group("cluster")
     cluster.add_argument(
@@ -204,6 +235,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from vdcos.cli.plan import main as plan
 
             return plan(chosen)
+        case "check":
+            from vdcos.cli.check import main as check
+
+            return check(chosen)
         case "ha":
             if (chosen.what == "drill") is not bool(chosen.host):
                 print("vdcos ha: drill, and only drill, takes the name of a host", file=sys.stderr)

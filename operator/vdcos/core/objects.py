@@ -145,10 +145,12 @@ def declared(held: Stored) -> tuple[str, int, str | None]:
 class Unreadable:
     """What is asked for could not be read: neither there nor absent. A plan must not take it for either.
 
-    ``why`` is a sentence for a condition, for example that an API is not installed.
+    ``why`` is a sentence for a condition, for example that an API is not installed. ``forbidden`` when it may well be
+    there, and we may not read it.
     """
 
     why: str
+    forbidden: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,38 +21,42 @@ Grants = dict[tuple[str, str], set[str]]
 """Verbs by API group and resource (with subresource)."""
 
 
+RUNTIME: typing.Final[Grants] = {
+    ("coordination.k8s.io", "leases"): {"get", "create", "update"},
+    ("", "secrets"): {"get"},
+}
+"""The rights in its own namespace that the operator needs whatever services there are. The Secrets are those of power
+switches; it reads no others."""
+
+
 def operator(services: collections.abc.Iterable[service.Service[typing.Any, typing.Any]]) -> list[Manifest]:
     """The operator's identity and its rights: just what the services declare, and what the runtime itself needs."""
     account = {"kind": "ServiceAccount", "name": NAME, "namespace": NAMESPACE}
-    # The Secrets are those of power switches; the operator reads no others.
-    runtime: Grants = {
-        ("coordination.k8s.io", "leases"): {"get", "create", "update"},
-        ("", "secrets"): {"get"},
-    }
     return [
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": dict(_LABELS)}},
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": _metadata(NAME, NAMESPACE)},
-        _role("ClusterRole", _metadata(NAME), _grants(services)),
+        _role("ClusterRole", _metadata(NAME), grants(services)),
         _binding("ClusterRoleBinding", _metadata(NAME), account),
-        _role("Role", _metadata(NAME, NAMESPACE), runtime),
+        _role("Role", _metadata(NAME, NAMESPACE), RUNTIME),
         _binding("RoleBinding", _metadata(NAME, NAMESPACE), account),
     ]
 
 
-def _grants(services: collections.abc.Iterable[service.Service[typing.Any, typing.Any]]) -> Grants:
-    grants: Grants = collections.defaultdict(set)
-    grants["events.k8s.io", "events"] |= {"create"}
+def grants(services: collections.abc.Iterable[service.Service[typing.Any, typing.Any]]) -> Grants:
+    """The rights in all namespaces that services need."""
+    found: Grants = collections.defaultdict(set)
+    found["events.k8s.io", "events"] |= {"create"}
     for each in services:
         own = each.resource
-        grants[own.group, own.plural] |= set(_READ)
-        grants[own.group, f"{own.plural}/status"] |= {"patch"}
+        found[own.group, own.plural] |= set(_READ)
+        found[own.group, f"{own.plural}/status"] |= {"patch"}
         for watch in each.watches:
             read = _resource(watch.kind)
-            grants[read.group, read.plural] |= set(_READ)
+            found[read.group, read.plural] |= set(_READ)
         for write in each.writes:
             target = write.resource
-            grants[target.group, f"{target.plural}/{write.subresource}".rstrip("/")] |= set(write.verbs)
-    return grants
+            found[target.group, f"{target.plural}/{write.subresource}".rstrip("/")] |= set(write.verbs)
+    return found
 
 
 def _resource(kind: typing.Any) -> objects.Resource:

@@ -241,5 +241,5 @@ class Reflector:
         if why != self.unavailable:
             log.warning("unavailable", extra={"kind": qualified(self.resource), "reason": error.reason, "error": why})
         self.unavailable = why
-        self._store.unavailable(self.kind, why)
+        self._store.unavailable(self.kind, why, error.status == 403)
         self._changed()

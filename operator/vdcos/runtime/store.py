@@ -310,10 +310,10 @@ class Store:
         if appeared:
             self._tell(kind, None, None)
 
-    def unavailable(self, kind: type[Any], why: str) -> None:
+    def unavailable(self, kind: type[Any], why: str, forbidden: bool = False) -> None:
         """The kind cannot be read at all: its API is not installed, or not allowed to us."""
         shelf = self._shelves[kind]
-        was, shelf.why, shelf.synced = shelf.why, Unreadable(why), False
+        was, shelf.why, shelf.synced = shelf.why, Unreadable(why, forbidden), False
         self._changed.get(kind, {}).clear()
         for key, known in list(shelf.objects.items()):
             self._change(shelf, key, None, None)

@@ -237,9 +237,9 @@ class SharedStore(Store):
         self._touch(kind)
         super().replace(kind, listed, resource_version)
 
-    def unavailable(self, kind: type[Any], why: str) -> None:
+    def unavailable(self, kind: type[Any], why: str, forbidden: bool = False) -> None:
         self._touch(kind)
-        super().unavailable(kind, why)
+        super().unavailable(kind, why, forbidden)
 
     def assume(self, kind: type[Any], planned: Stored) -> None:
         self.own(kind)

@@ -1,6 +1,5 @@
 """KubeVirt (kubevirt.io, instancetype.kubevirt.io), as far as plans read it."""
 
-import sys
 from typing import ClassVar
 
 import msgspec
@@ -163,8 +162,15 @@ class DeveloperConfiguration(msgspec.Struct, frozen=True, rename="camel"):
     disabled_feature_gates: tuple[str, ...] = ()
 
 
+class Migrations(msgspec.Struct, frozen=True):
+    """How VMs migrate; ``network`` names a NetworkAttachmentDefinition in KubeVirt's own namespace."""
+
+    network: str = ""
+
+
 class Configuration(msgspec.Struct, frozen=True, rename="camel"):
     developer_configuration: DeveloperConfiguration = DeveloperConfiguration()
+    migrations: Migrations = Migrations()
     vm_rollout_strategy: str = "LiveUpdate"
     additional_guest_memory_overhead_ratio: str = ""
     permitted_host_devices: PermittedHostDevices = PermittedHostDevices()
@@ -180,11 +186,14 @@ class KubeVirtSpec(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class KubeVirtStatus(msgspec.Struct, frozen=True, rename="camel"):
+    """``phase`` is Deployed once it is; the version is that of what runs, and empty before the first deployment."""
+
+    phase: str = ""
     observed_kube_virt_version: str = ""
 
 
-# Gates that need no listing any more, by the minor version of KubeVirt 1.x since which they are on.
-_ON_SINCE = {"ExpandDisks": 9, "DeclarativeHotplugVolumes": 9}
+# Gates that need no listing any more, by the version of KubeVirt since which they are on.
+_ON_SINCE = {"ExpandDisks": (1, 9), "DeclarativeHotplugVolumes": (1, 9)}
 
 
 class KubeVirt(Object, frozen=True):
@@ -199,10 +208,17 @@ class KubeVirt(Object, frozen=True):
         developer = self.spec.configuration.developer_configuration
         if name in developer.disabled_feature_gates:
             return False
+        since, version = _ON_SINCE.get(name), self.version
+        on_by_default = since is not None and version is not None and version >= since
+        return on_by_default or name in developer.feature_gates
+
+    @property
+    def version(self) -> tuple[int, int] | None:
+        """Major and minor version of what runs; None when it is not said, or not in numbers."""
         major, _, rest = self.status.observed_kube_virt_version.removeprefix("v").partition(".")
         minor = rest.partition(".")[0]
-        on_by_default = major == "1" and minor.isdigit() and int(minor) >= _ON_SINCE.get(name, sys.maxsize)
-        return on_by_default or name in developer.feature_gates
+        numbers = major.isascii() and major.isdigit() and minor.isascii() and minor.isdigit()
+        return (int(major), int(minor)) if numbers else None
 
     @property
     def migrates_to_update(self) -> bool:
