@@ -188,6 +188,9 @@ class Engine:
         """What is assumed of writes that may have happened or not, until who made them looks again."""
         self._doubted: dict[Item, list[Request]] = {}
         """Changes that may have happened or not: who made them reads what there is before he plans again."""
+        self._unkept: dict[Item, tuple[str, Mapping[str, Any]]] = {}
+        """What the API server keeps nothing of, and of which version of the object: fields of statuses that the
+        definition of an older release does not have. They are not said again and again."""
         store.subscribe(self._wake)
 
     def reconcile(self, item: Item) -> Conversation:
@@ -203,6 +206,7 @@ class Engine:
         if not isinstance(own, Own):
             self._refused.pop(item, None)
             self._doubted.pop(item, None)
+            self._unkept.pop(item, None)
             self._answers.drop(item)
             self._silences.drop(item)
             return (yield from self._found(item, service))
@@ -471,7 +475,7 @@ class Engine:
         wanted = {**(stored if plan.status is None or not plan.conditions else {}), **(plan.status or {})}
         wanted |= {"observedGeneration": own.metadata.generation, "conditions": merged}
         difference = merge_patch(stored, wanted)
-        if not difference:
+        if not difference or self._unkept.get(item) == (own.metadata.resource_version, difference):
             return True
         body = {
             "metadata": {"uid": own.metadata.uid, "resourceVersion": own.metadata.resource_version},
@@ -482,6 +486,9 @@ class Engine:
         request = Request(service.name, "status", service.resource, item.key, "PATCH", path, _json(body), MERGE_PATCH)
         answer = yield from self._write(item, service.kind, request)
         heard = self._store.decoder(service.kind)(answer)
+        if heard.metadata.resource_version == own.metadata.resource_version:
+            self._unkept[item] = own.metadata.resource_version, difference
+            return True
         self._hear(item, lambda: self._store.put(service.kind, heard))
         self._observer.said(item, own.metadata, before, merged)
         if self._store.entries(service.kind, item.key) != found:

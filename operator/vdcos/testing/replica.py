@@ -599,6 +599,7 @@ def _forked_engine(source: Engine, twin: Replica) -> Engine:
     engine._refused = {item: dict(known) for item, known in source._refused.items()}
     engine._unsure = {item: list(known) for item, known in source._unsure.items()}
     engine._doubted = {item: list(known) for item, known in source._doubted.items()}
+    engine._unkept = dict(source._unkept)
     store.subscribe(twin._told)
     store.subscribe(engine._wake)
     return engine

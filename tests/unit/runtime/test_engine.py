@@ -1024,3 +1024,37 @@ def test_who_makes_one_request_after_the_other_sees_the_same() -> None:
     bench.server.fail["delete"] = [ApiError(409, "Conflict", "another uid")]
     assert bench.look().result == "conflict"
     assert bench.watcher.log == ["refused 409", "acted Delete", "acted Delete"]
+
+
+# Definitions of an older release
+
+
+def test_what_the_api_server_keeps_nothing_of_is_not_said_again_and_again(bench: Bench) -> None:
+    """A field that its definition does not have is dropped: the write changes nothing, and neither would the next."""
+    bench.look()
+    bench.hear()
+    keeps, news = bench.server.answer, 1
+
+    def prunes(request: Request) -> bytes:
+        if request.verb != "status":
+            return keeps(request)
+        bench.server.requests.append(request)
+        return json.dumps(bench.server.objects["datastores/fast"]).encode()
+
+    def plan(cr: api.Datastore, seen: Box | None) -> Plan:
+        said = conditions.false("BoxReady", "Waiting", "the box is not ready")
+        return Plan(conditions=(said,), status={"disks": 1, "news": news}, after=30.0)
+
+    bench.server.requests.clear()
+    bench.toy.override = plan
+    bench.server.answer = prunes  # type: ignore[method-assign]
+    for news in (1, 1, 1, 2, 2):  # noqa: B007  the plan says it
+        assert bench.look() == Outcome("done", 30.0)
+    said = [json.loads(request.body or b"")["status"] for request in bench.server.requests]
+    assert said == [{"news": 1}, {"news": 2}], "each once"
+    assert bench.watcher.log.count("said") == 1, "nothing was stored"
+
+    bench.server.answer = keeps  # type: ignore[method-assign]
+    bench.declare({"storageClassName": "ceph", "maintenance": True}, generation=2)
+    bench.look()
+    assert bench.status["news"] == 2, "when the object has changed, it is told again"
