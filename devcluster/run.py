@@ -373,7 +373,10 @@ def borrowed(screen: Screen, target: Target) -> Iterator[None]:
             screen.say(f"deleting the samples: {len(added)} objects")
             arguments = ("--ignore-not-found", f"--timeout={_GONE_SECONDS}s", "-f", "-")
             target.kubectl("delete", *arguments, stdin=yaml.safe_dump_all(added))
-        screen.say(f"CRDs and RBAC stay. To remove them: kubectl delete -k {CRDS} && kubectl delete -k {RBAC}")
+        screen.say(
+            "CRDs and RBAC stay. To remove them: vdcos uninstall --yes &&"
+            f" kubectl delete -k {CRDS} && kubectl delete -k {RBAC}"
+        )
 
 
 def _found(target: Target, documents: list[dict[str, Any]]) -> list[dict[str, Any]]:

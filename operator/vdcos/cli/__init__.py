@@ -1,4 +1,4 @@
-"""The command line: ``vdcos run | check | plan | ha | sim | gen | version``."""
+"""The command line: ``vdcos run | check | plan | ha | uninstall | sim | gen | version``."""
 
 import argparse
 import sys
@@ -41,6 +41,24 @@ examples:
   vdcos check -o json | jq '.checks[] | select(.status != "True")'
 
 exit status: 0 all is there, 2 something is off or limited, 1 vdcos cannot work here, or an error
+"""
+
+UNINSTALL = """\
+Make vdcos removable: detach everything that it made, so that deleting its objects and
+definitions leaves VMs running and disks in place, and remove its finalizers, so that no
+deletion waits for an operator that is gone. Without --yes it only shows what would be done.
+
+The operator must not run any more: it would take everything back, which is also how an
+installation of later finds everything again. Objects and definitions are left for you to delete.
+"""
+
+UNINSTALL_EXAMPLES = """\
+examples:
+  kubectl scale -n vdcos-system deployment/vdcos --replicas=0
+  vdcos uninstall                                    show what would be done
+  vdcos uninstall --yes                              do it
+
+exit status: 0 it is done, or nothing is left to do, 2 something is to be done (without --yes), 1 an error
 """
 
 PLAN = """\
@@ -162,6 +180,15 @@ def parser() -> argparse.ArgumentParser:
     _add_output(check)
     _add_cluster(check)
 
+    uninstall = _command(commands, "uninstall", "detach VMs and disks from vdcos", UNINSTALL, UNINSTALL_EXAMPLES)
+    uninstall.add_argument("--yes", action="store_true", help="do it, instead of showing what would be done")
+    uninstall.add_argument(
+        "--namespace", metavar="NS", default="vdcos-system", help="of the Lease (default: %(default)s)"
+    )
+    uninstall.add_argument("--lease-name", metavar="NAME", default="vdcos", help="of the Lease (default: %(default)s)")
+    _add_output(uninstall)
+    _add_cluster(uninstall)
+
     ha = _command(commands, "ha", "what would happen if a host died", HA, HA_EXAMPLES)
     ha.add_argument("what", choices=("status", "drill"), help="what to show")
     ha.add_argument("host", nargs="?", default="", help="with drill: the host that is to be thought dead")
@@ -239,6 +266,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from vdcos.cli.check import main as check
 
             return check(chosen)
+        case "uninstall":
+            from vdcos.cli.uninstall import main as uninstall
+
+            return uninstall(chosen)
         case "ha":
             if (chosen.what == "drill") is not bool(chosen.host):
                 print("vdcos ha: drill, and only drill, takes the name of a host", file=sys.stderr)

@@ -4,7 +4,7 @@ from typing import Any
 
 from vdcos.api.meta import ObjectMeta
 from vdcos.core import ownership
-from vdcos.core.objects import Key, Resource
+from vdcos.core.objects import Key, Meta, Resource
 from vdcos.core.plan import Patch
 
 IN_USE = f"{ownership.GROUP}/in-use"
@@ -12,7 +12,7 @@ IN_USE = f"{ownership.GROUP}/in-use"
 _PATH = "/metadata/finalizers"
 
 
-def hold(resource: Resource, meta: ObjectMeta, in_use: bool) -> tuple[Patch, ...]:
+def hold(resource: Resource, meta: ObjectMeta | Meta, in_use: bool) -> tuple[Patch, ...]:
     """The patch that puts ``IN_USE`` on an object that is used, or takes it off one that is not; none when it is right.
 
     Nobody may add a finalizer to an object that is being deleted. Others have finalizers too, so the patch tests what

@@ -5,7 +5,7 @@ import collections.abc
 import typing
 
 from vdcos import api
-from vdcos.core import hosts, kinds, objects, ownership, service
+from vdcos.core import hosts, kinds, objects, ownership, service, uninstall
 
 Manifest = dict[str, typing.Any]
 
@@ -205,10 +205,26 @@ def policies() -> list[Manifest]:
                 f"[object, oldObject].exists(o, o != null && {_OURS})",
                 f"request.userInfo.username != '{USER}'",
                 "!request.userInfo.username.startsWith('system:serviceaccount:kube-system:')",
-                "!('system:masters' in request.userInfo.groups)",
+                f"!authorizer.group('{api.GROUP}').resource('networks').check('update').allowed()",
             ],
             "false",
             "this NetworkAttachmentDefinition is derived from a Network of vdcos: change that instead",
+        ),
+        *_policy(
+            uninstall.GUARD,
+            [
+                {
+                    "apiGroups": ["apiextensions.k8s.io"],
+                    "apiVersions": ["*"],
+                    "operations": ["DELETE"],
+                    "resources": ["customresourcedefinitions"],
+                }
+            ],
+            [f"oldObject.spec.group == '{api.GROUP}'"],
+            "false",
+            "with this definition all its objects go, and with these the VMs that hang on them: first run"
+            " vdcos uninstall --yes, which detaches them (or, to lose them, delete"
+            f" ValidatingAdmissionPolicyBinding {uninstall.GUARD})",
         ),
         *_policy(
             "vdcos-allowed-devices",

@@ -83,7 +83,7 @@ def test_for_programs_they_are_conditions() -> None:
     }
 
 
-@pytest.mark.parametrize("command", ["check"])
+@pytest.mark.parametrize("command", ["check", "uninstall"])
 def test_without_a_cluster_it_says_so(
     command: str, monkeypatch: pytest.MonkeyPatch, tmp_path: object, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -115,7 +115,7 @@ def test_every_policy_is_bound() -> None:
     manifests = rbac.policies()
     policies = {manifest["metadata"]["name"] for manifest in manifests[::2]}
     assert {manifest["spec"]["policyName"] for manifest in manifests[1::2]} == policies
-    assert len(policies) == 6
+    assert len(policies) == 7
 
 
 def test_devices_cannot_be_handed_out_through_a_subresource() -> None:
