@@ -211,7 +211,7 @@ def table(undoing: Undoing, done: bool) -> str:
     lines += ["", *(f"Note: {note}." for note in undoing.notes)] if undoing.notes else []
     vms = sum(action.resource == kubevirt.VirtualMachine.resource for action in actions)
     if not done and actions:
-        lines += ["", f"Nothing was changed. vdcos uninstall --yes would do these {count(len(actions), 'step')}."]
+        lines += ["", f"Nothing was changed. To do it ({count(len(actions), 'step')}): vdcos uninstall --yes"]
         return "\n".join(lines) + "\n"
     lines += ["", f"{count(len(actions), 'step')} done, {count(vms, 'VM')} detached." if actions else "Nothing to do."]
     return "\n".join([*lines, NEXT]).lstrip("\n") + "\n"

@@ -68,8 +68,8 @@ class Check:
     def condition(self) -> Condition:
         """The same as a condition: True when nothing is lost, and its reason is the state."""
         status: Status = "True" if self.ok else "Unknown" if self.state == "Unknown" else "False"
-        words = ". ".join(text[:1].upper() + text[1:] for text in (self.found, self.cost, self.remedy) if text)
-        return Condition(self.name, status, self.state, words)
+        more = [text[:1].upper() + text[1:] for text in (self.cost, self.remedy) if text]
+        return Condition(self.name, status, self.state, ". ".join([self.found, *more]))
 
 
 def look(read: Read) -> list[Check]:
@@ -80,12 +80,14 @@ def look(read: Read) -> list[Check]:
 def kubevirt(read: Read) -> Check:
     """There is a hypervisor, deployed, of a version that is known."""
     check = Check("KubeVirt", "OK", "", limits=EVERYTHING, required=True)
-    found = _installation(read)
+    found, cost = _installation(read), "there is no hypervisor: no VM can run"
     if isinstance(found, Unreadable):
-        return _absent(check, found, "there is no hypervisor: no VM can run", "install KubeVirt")
+        return _absent(check, found, cost, "install KubeVirt")
+    if found is None:
+        words = "there is no KubeVirt object"
+        return replace(check, state="Missing", found=words, cost=cost, remedy="create one, which deploys KubeVirt")
     version, phase = found.status.observed_kube_virt_version, found.status.phase
     if not version:
-        cost = "there is no hypervisor yet: no VM can run"
         return replace(check, state="Missing", found=f"it is {phase or 'not deployed'}", cost=cost, remedy=_DEPLOYMENT)
     oldest, newest = KUBEVIRT_TESTED
     if found.version is not None and found.version < oldest:
@@ -103,7 +105,7 @@ def live_update(read: Read) -> Check:
     """Changes of a running VM are made while it runs."""
     found = _installation(read)
     check = Check("LiveUpdate", "OK", "vmRolloutStrategy is LiveUpdate", limits=(_VM,))
-    if isinstance(found, Unreadable):
+    if not isinstance(found, KubeVirt):
         return _unknown(check)
     strategy = found.spec.configuration.vm_rollout_strategy
     if strategy == "LiveUpdate":
@@ -121,7 +123,7 @@ def workload_updates(read: Read) -> Check:
     """KubeVirt migrates VMs where a change needs that."""
     found = _installation(read)
     check = Check("WorkloadUpdates", "OK", "KubeVirt migrates VMs to update them", limits=(_VM,))
-    if isinstance(found, Unreadable):
+    if not isinstance(found, KubeVirt):
         return _unknown(check)
     if found.migrates_to_update:
         return replace(check, limits=())
@@ -145,7 +147,7 @@ def hotplug_disks(read: Read) -> Check:
     cost = "a disk that is added to a running VM waits for its next restart"
     check = _gate(read, "DeclarativeHotplugVolumes", cost)
     found = _installation(read)
-    if not check.ok or isinstance(found, Unreadable) or not found.gate("HotplugVolumes"):
+    if not check.ok or not isinstance(found, KubeVirt) or not found.gate("HotplugVolumes"):
         return check
     remedy = f"remove HotplugVolumes from {_GATES}: it takes precedence"
     words = "feature gate HotplugVolumes is on, too"
@@ -161,7 +163,7 @@ def migration_network(read: Read) -> Check:
     """Migrations have a network of their own, and it is there."""
     found = _installation(read)
     check = Check("MigrationNetwork", "OK", "", limits=(_VM,))
-    if isinstance(found, Unreadable):
+    if not isinstance(found, KubeVirt):
         return _unknown(check)
     name = found.spec.configuration.migrations.network
     if not name:
@@ -259,17 +261,16 @@ _DEPLOYMENT = "see kubectl get kubevirt -A, and the log of virt-operator"
 _NAMED = 3
 
 
-def _installation(read: Read) -> KubeVirt | Unreadable:
+def _installation(read: Read) -> KubeVirt | Unreadable | None:
+    """There is one, or none."""
     found = read(KubeVirt)
-    if isinstance(found, Unreadable):
-        return found
-    return next(iter(found.values()), Unreadable("there is no KubeVirt object in this cluster"))
+    return found if isinstance(found, Unreadable) else next(iter(found.values()), None)
 
 
 def _gate(read: Read, name: str, cost: str) -> Check:
     found = _installation(read)
     check = Check(name, "OK", f"feature gate {name} is on", limits=(_VM,))
-    if isinstance(found, Unreadable):
+    if not isinstance(found, KubeVirt):
         return _unknown(check)
     if found.gate(name):
         return replace(check, limits=())
@@ -285,7 +286,7 @@ def _absent(check: Check, found: Unreadable, cost: str, remedy: str) -> Check:
     """A kind that cannot be read: it is not there, or nobody may know."""
     if found.forbidden:
         return replace(check, state="Unknown", found=found.why, remedy="look as somebody who may read it")
-    return replace(check, state="Missing", found=found.why, cost=cost, remedy=remedy)
+    return replace(check, state="Missing", found="not installed", cost=cost, remedy=remedy)
 
 
 def _served(check: Check, found: Mapping[Key, Any] | Unreadable, cost: str, remedy: str) -> Check:

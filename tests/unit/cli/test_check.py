@@ -77,7 +77,7 @@ def test_for_programs_they_are_conditions() -> None:
         "type": "ExpandDisks",
         "status": "False",
         "reason": "Limited",
-        "message": "Feature gate ExpandDisks is off. Guests are blind. Add it",
+        "message": "feature gate ExpandDisks is off. Guests are blind. Add it",
         "required": False,
         "limits": ["VirtualMachine"],
     }
