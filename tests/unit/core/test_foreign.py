@@ -7,7 +7,7 @@ import pytest
 
 from vdcos.core import ownership
 from vdcos.core.foreign.kubernetes import Heartbeat, Namespace, Node, PersistentVolumeClaim
-from vdcos.core.foreign.kubevirt import VirtualMachine, VirtualMachineInstance
+from vdcos.core.foreign.kubevirt import KubeVirt, VirtualMachine, VirtualMachineInstance
 from vdcos.core.foreign.multus import NetworkAttachmentDefinition
 from vdcos.core.objects import Object
 
@@ -61,3 +61,33 @@ def test_conditions_that_no_plan_reads_are_not_kept() -> None:
     )
     assert [c.type for c in machine.status.conditions] == ["RestartRequired"]
     assert [c.type for c in instance.status.conditions] == ["Ready"]
+
+
+@pytest.mark.parametrize(
+    ("said", "version"),
+    [
+        ("v1.8.2", (1, 8)),
+        ("1.10.0-alpha.1", (1, 10)),
+        ("v2.0", (2, 0)),
+        ("", None),
+        ("devel", None),
+        ("v1.x", None),
+        ("v1.²", None),
+    ],
+)
+def test_the_version_of_kubevirt(said: str, version: tuple[int, int] | None) -> None:
+    assert decoded(KubeVirt, status={"observedKubeVirtVersion": said}).version == version
+
+
+@pytest.mark.parametrize(
+    ("version", "gate", "on"),
+    [
+        ("v1.8.2", "ExpandDisks", False),
+        ("v1.9.0", "ExpandDisks", True),
+        ("v2.0.0", "ExpandDisks", True),
+        ("v2.0.0", "HostDevices", False),
+        ("devel", "ExpandDisks", False),
+    ],
+)
+def test_gates_that_a_version_turns_on(version: str, gate: str, on: bool) -> None:
+    assert decoded(KubeVirt, status={"observedKubeVirtVersion": version}).gate(gate) is on
