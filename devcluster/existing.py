@@ -96,7 +96,7 @@ def inspect(cluster: Existing) -> list[Check]:
             if "(Forbidden)" not in str(error):
                 raise
             return Unreadable(str(error), forbidden=True)
-        found = msgspec.convert(items, list[kind])  # type: ignore[valid-type]
+        found: list[Any] = [msgspec.convert(item, kind) for item in items]
         return {held.metadata.key: held for held in found}
 
     return preflight.look(read)

@@ -70,7 +70,7 @@ def look(**changes: Any) -> dict[str, Check]:
         found = given[kind]
         if isinstance(found, Unreadable):
             return found
-        decoded = msgspec.json.decode(json.dumps(found), type=list[kind])  # type: ignore[valid-type]
+        decoded: list[Any] = [msgspec.json.decode(json.dumps(tree), type=kind) for tree in found]
         return {held.metadata.key: held for held in decoded}
 
     return {check.name: check for check in preflight.look(read)}

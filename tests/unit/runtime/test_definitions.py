@@ -101,7 +101,7 @@ def document() -> bytes:
         f"dev.vdcos.v1alpha1.{kind}": {**each, "x-kubernetes-group-version-kind": [{**gvk, "kind": kind}]}
         for kind, each in served().items()
     }
-    lists = {"dev.vdcos.v1alpha1.Lists": {"properties": {}}}
+    lists: Tree = {"dev.vdcos.v1alpha1.Lists": {"properties": {}}}
     return json.dumps({"components": {"schemas": schemas | lists}}).encode()
 
 

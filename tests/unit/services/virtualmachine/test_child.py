@@ -9,6 +9,7 @@ import yaml
 from tests.unit.services.virtualmachine import builders as b
 from vdcos import api
 from vdcos.core import disks, ownership
+from vdcos.core.foreign.cdi import DataVolume
 from vdcos.core.foreign.kubevirt import VirtualMachineInstance
 from vdcos.core.objects import Key
 from vdcos.core.plan import Apply, Patch
@@ -415,13 +416,13 @@ def test_what_changed_while_nobody_looked_is_made_up_for() -> None:
 
 def test_a_disk_that_went_with_its_vm_goes_with_the_new_one() -> None:
     there = b.running(b.vm(disks=[b.disk(deletionPolicy="Delete")]))
-    [volume] = there.keys(b.DataVolume)
+    [volume] = there.keys(DataVolume)
     detach(there)
-    there.change(b.DataVolume, volume, metadata={"ownerReferences": None})
+    there.change(DataVolume, volume, metadata={"ownerReferences": None})
     there.remove(b.VM, b.KEY)
     there.put(b.vm(disks=[b.disk(deletionPolicy="Delete")]))
     b.settle(there)
-    [owner] = there.tree(b.DataVolume, volume)["metadata"]["ownerReferences"]
+    [owner] = there.tree(DataVolume, volume)["metadata"]["ownerReferences"]
     assert owner["uid"] == there.tree(b.VM, b.KEY)["metadata"]["uid"]
 
 
