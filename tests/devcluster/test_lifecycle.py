@@ -76,7 +76,7 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield cluster
 
 
-async def soon(predicate: Callable[[], Any], seconds: float = 120.0) -> Any:
+async def soon(predicate: Callable[[], Any], seconds: float = 240.0) -> Any:
     return await asyncio.to_thread(eventually, predicate, seconds)
 
 
@@ -204,7 +204,7 @@ async def test_uninstalled_and_installed_again_without_a_restart(plane: Cluster,
     operator = await leading(plane, kubeconfig, tmp_path / "operator.log")
     try:
         plane.apply(*declared())
-        await soon(lambda: converged(plane), 240)
+        await soon(lambda: converged(plane))
         await soon(lambda: attached(plane))
         before = Life.of(plane)
         assert len(before.pods) == len(before.instances) == len(VMS)
@@ -253,7 +253,7 @@ async def test_uninstalled_and_installed_again_without_a_restart(plane: Cluster,
     operator = await leading(plane, kubeconfig, tmp_path / "again.log")
     try:
         plane.apply(*declared())
-        await soon(lambda: converged(plane), 240)
+        await soon(lambda: converged(plane))
         await soon(lambda: attached(plane))
         assert Life.of(plane) == before, "everything is taken back as it is"
         await quiet(plane)
@@ -369,14 +369,14 @@ async def test_upgrade_and_downgrade_restart_nothing_and_write_little(plane: Clu
     """The definitions of the release before, with objects of its time; then ours, with a field that is new; then those
     of before again."""
     kubeconfig = replica.install(plane)
-    plane.kubectl("delete", "vdcvm", "--all", "-n", NAMESPACE)
+    plane.kubectl("delete", "virtualmachines.vdcos.dev,virtualmachines.kubevirt.io", "--all", "-n", NAMESPACE)
     await soon(lambda: not Life.of(plane).machines)
     plane.apply(*older())
     plane.kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd", "-l", PART_OF)
     operator = await leading(plane, kubeconfig, tmp_path / "before.log")
     try:
         plane.apply(*declared())
-        await soon(lambda: converged(plane), 240)
+        await soon(lambda: converged(plane))
         await soon(lambda: attached(plane))
         await quiet(plane)
     finally:

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import contextlib
+import itertools
 import logging
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -39,6 +40,8 @@ DONE, FAILED, SOMETHING = 0, 1, 2
 
 PATIENCE = 20.0
 """Seconds that we wait for the Lease: a leader that was killed holds it for 8 s, one that lives for ever."""
+AT_ONCE = 16
+"""Requests at the same time."""
 ROUNDS = 5
 """How often what somebody changed meanwhile is looked at again."""
 SHOWN = 40
@@ -140,22 +143,32 @@ async def _holder(port: Port, namespace: str, lease: str) -> str:
 
 
 async def carry_out(port: Port, served: Sequence[Service[Any, Any]], remaining: Callable[[], float]) -> Undoing:
-    """Do it. What somebody changes meanwhile is looked at again. Raises ApiError, and Unfinished."""
+    """Do it, all of one sort before the next. What somebody changes meanwhile is looked at again. Raises ApiError, and
+    Unfinished."""
     done: list[Action] = []
+    room = asyncio.Semaphore(AT_ONCE)
+
+    async def carried_out(action: Action) -> bool:
+        async with room:
+            try:
+                await _send(port, action, remaining())
+            except ApiError as error:
+                if error.status not in (404, 409, 422):
+                    raise
+                return False
+        done.append(action)
+        return True
+
     for _ in range(ROUNDS):
         undoing = await look(port, served)
         if not undoing.actions:
             return Undoing(tuple(done), undoing.notes)
-        for action in undoing.actions:
-            try:
-                await _send(port, action, remaining())
-            except NotLeading as error:
-                raise Unfinished(f"the Lease was lost after {count(len(done), 'step')}; run it again") from error
-            except ApiError as error:
-                if error.status not in (404, 409, 422):
-                    raise
-            else:
-                done.append(action)
+        try:
+            for _, alike in itertools.groupby(undoing.actions, _verb):
+                if not all(await asyncio.gather(*map(carried_out, alike))):
+                    break
+        except NotLeading as error:
+            raise Unfinished(f"the Lease was lost after {count(len(done), 'step')}; run it again") from error
     left = len(undoing.actions)
     raise Unfinished(f"somebody keeps changing what is to be detached: {left} left. Does another vdcos run?")
 
