@@ -1,5 +1,5 @@
-"""Everything that is derived from models and services: CRDs, RBAC and the API reference. `make gen` writes it, `make
-verify` fails when the files in the repository are not what would be written."""
+"""Everything that is derived from models and services: CRDs, RBAC, Argo CD's health script and the API reference. `make
+gen` writes it, `make verify` fails when the files in the repository are not what would be written."""
 
 import collections.abc
 import difflib
@@ -10,13 +10,13 @@ import yaml
 
 from vdcos import api
 from vdcos.core import service
-from vdcos.generate import crds, rbac, reference
+from vdcos.generate import argocd, crds, rbac, reference
 
 __all__ = ["differences", "render", "write"]
 
 Services = collections.abc.Sequence[service.Service[typing.Any, typing.Any]]
 
-OWNED: typing.Final = ("crds", "manifests/rbac", "docs/reference")
+OWNED: typing.Final = ("crds", "manifests/argocd", "manifests/rbac", "docs/reference")
 """Directories in which every file of the same suffix is generated; one that no longer is, is removed."""
 
 EXAMPLES: typing.Final = "docs/reference/examples"
@@ -39,7 +39,11 @@ def render(root: pathlib.Path, services: Services) -> dict[str, str]:
         name = model.definition.singular
         example = (root / EXAMPLES / f"{name}.yaml").read_text()
         pages[f"docs/reference/{name}.md"] = reference.page(model, example)
-    return files | rights | {"manifests/rbac/kustomization.yaml": _kustomization(rights)} | pages
+    health = {
+        "manifests/argocd/argocd-cm.yaml": _yaml(argocd.patch(api.KINDS)),
+        "manifests/argocd/kustomization.yaml": _yaml(argocd.component()),
+    }
+    return files | rights | {"manifests/rbac/kustomization.yaml": _kustomization(rights)} | health | pages
 
 
 def write(root: pathlib.Path, services: Services) -> list[str]:
@@ -93,6 +97,13 @@ class _Dumper(yaml.SafeDumper):
 
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
         super().increase_indent(flow, indentless=False)
+
+    def represent_text(self, text: str) -> yaml.ScalarNode:
+        """Programs as they are read; what people read keeps the style that the emitter finds best."""
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style="|" if text.endswith("\n") else None)
+
+
+_Dumper.add_representer(str, _Dumper.represent_text)
 
 
 def _yaml(*documents: typing.Any) -> str:

@@ -21,47 +21,48 @@ def kstatus(said: tuple[Condition, ...], generation: int = 1, observed: int = 1)
     return "Current" if by_type.get("Ready", "True") == "True" else "InProgress"
 
 
-@pytest.mark.parametrize(
-    "reason, said, ready, message, verdict",
-    [
-        ("all is well", (STORAGE, NETWORK), ("True", "Ready"), "", "Current"),
-        (
-            "more than needed is no matter",
-            (STORAGE, NETWORK, false("Agent", "Off", "no agent")),
-            ("True", "Ready"),
-            "",
-            "Current",
-        ),
-        (
-            "the first in order of need speaks",
-            (false("NetworkReady", "NoNet", "n"), false("StorageReady", "Full", "s")),
-            ("False", "Full"),
-            "s",
-            "InProgress",
-        ),
-        (
-            "unknown stays unknown",
-            (STORAGE, unknown("NetworkReady", "Unread", "?")),
-            ("Unknown", "Unread"),
-            "?",
-            "InProgress",
-        ),
-        (
-            "what was not said is unknown",
-            (STORAGE,),
-            ("Unknown", "NotEvaluated"),
-            "NetworkReady is not known yet",
-            "InProgress",
-        ),
-        (
-            "stalled speaks first",
-            (false("StorageReady", "Full", "s"), NETWORK, stalled("NotOurs", "x")),
-            ("False", "NotOurs"),
-            "x",
-            "Failed",
-        ),
-    ],
-)
+CASES: list[tuple[str, tuple[Condition, ...], tuple[str, str], str, str]] = [
+    ("all is well", (STORAGE, NETWORK), ("True", "Ready"), "", "Current"),
+    (
+        "more than needed is no matter",
+        (STORAGE, NETWORK, false("Agent", "Off", "no agent")),
+        ("True", "Ready"),
+        "",
+        "Current",
+    ),
+    (
+        "the first in order of need speaks",
+        (false("NetworkReady", "NoNet", "n"), false("StorageReady", "Full", "s")),
+        ("False", "Full"),
+        "s",
+        "InProgress",
+    ),
+    (
+        "unknown stays unknown",
+        (STORAGE, unknown("NetworkReady", "Unread", "?")),
+        ("Unknown", "Unread"),
+        "?",
+        "InProgress",
+    ),
+    (
+        "what was not said is unknown",
+        (STORAGE,),
+        ("Unknown", "NotEvaluated"),
+        "NetworkReady is not known yet",
+        "InProgress",
+    ),
+    (
+        "stalled speaks first",
+        (false("StorageReady", "Full", "s"), NETWORK, stalled("NotOurs", "x")),
+        ("False", "NotOurs"),
+        "x",
+        "Failed",
+    ),
+]
+"""What it is about; what is said; status and reason of Ready, its message; the verdict of kstatus."""
+
+
+@pytest.mark.parametrize("reason, said, ready, message, verdict", CASES)
 def test_ready_sums_up(
     reason: str, said: tuple[Condition, ...], ready: tuple[str, str], message: str, verdict: str
 ) -> None:
