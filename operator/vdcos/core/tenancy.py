@@ -62,11 +62,12 @@ def holds(requirement: Requirement, labels: Mapping[str, str]) -> bool:
 
 
 def refusal(kind: str, name: str, allowed: AllowedNamespaces, namespace: Meta) -> str:
-    """The sentence that tells a tenant why he may not use a resource, and an admin what to change."""
+    """The sentence that tells a tenant why he may not use a resource, and an admin what to change. It names no other
+    tenant: whom else a resource serves is for administrators to know."""
     whom = {
         "None": "nobody (allowedNamespaces.from is None)",
         "All": "all namespaces",
-        "Names": f"the namespaces {', '.join((allowed.names or ())[:10])}",
+        "Names": "other namespaces, by name",
         "Selector": "namespaces with certain labels",
     }[allowed.from_]
     return (
