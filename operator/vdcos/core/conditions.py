@@ -28,6 +28,14 @@ class Condition:
     message: str = ""
 
 
+def line(text: str) -> str:
+    """The text on one line, without what a terminal would obey or hide: guests, tenants and others put words into ours.
+
+    Line breaks, escape sequences and marks that turn the direction of writing become blanks.
+    """
+    return text if text.isprintable() else "".join(letter if letter.isprintable() else " " for letter in text)
+
+
 def true(kind: str, reason: str, message: str = "") -> Condition:
     return Condition(kind, "True", reason, message)
 
@@ -76,7 +84,7 @@ def merge(
     for condition in sorted(said, key=lambda c: (c.type != READY, c.type)):
         old = before.get(condition.type, {})
         since = old.get("lastTransitionTime") if old.get("status") == condition.status else None
-        message = condition.message
+        message = line(condition.message)
         if len(message) > MESSAGE_LIMIT:
             message = message[: MESSAGE_LIMIT - 1] + "…"
         merged.append(

@@ -71,8 +71,11 @@ class TextFormatter(logging.Formatter):
 
 
 def _quoted(value: Any) -> str:
+    """As a word of a line. What a terminal would obey, or a second line, is written as an escape."""
     text = str(value)
-    return json.dumps(text, ensure_ascii=False) if " " in text else text
+    if not text.isprintable():
+        return json.dumps(text)
+    return json.dumps(text, ensure_ascii=False) if " " in text or '"' in text else text
 
 
 def configure(style: Format = "json", level: int = logging.INFO, stream: TextIO = sys.stderr) -> None:

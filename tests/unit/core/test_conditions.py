@@ -97,3 +97,21 @@ def test_messages_are_bounded(length: int) -> None:
     merged: list[dict[str, Any]] = conditions.merge([], [true("A", "X", "m" * length)], 1, 0.0)
     assert len(merged[0]["message"]) == conditions.MESSAGE_LIMIT
     assert merged[0]["message"].endswith("…") == (length > conditions.MESSAGE_LIMIT)
+
+
+LINES = [
+    ("plain words", "the disk is full", "the disk is full"),
+    ("letters of any language, and signs", "große Bäckerei – 日本 ✓", "große Bäckerei – 日本 ✓"),
+    ("a second line", "well\nlevel=error forged", "well level=error forged"),
+    ("an escape sequence", "\x1b[2J\x1b[31mred", " [2J [31mred"),
+    ("an escape sequence in one character", "\x9b2J", " 2J"),
+    ("the direction of writing", "safe\u202etxt.exe", "safe txt.exe"),
+    ("a carriage return", "False\rTrue ", "False True "),
+]
+
+
+@pytest.mark.parametrize("why, text, want", LINES, ids=[row[0] for row in LINES])
+def test_a_line_has_nothing_that_a_terminal_obeys(why: str, text: str, want: str) -> None:
+    assert conditions.line(text) == want
+    (written,) = conditions.merge([], [conditions.false("Ready", "Odd", text)], 1, 0.0)
+    assert written["message"] == want

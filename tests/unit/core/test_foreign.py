@@ -6,7 +6,14 @@ import msgspec
 import pytest
 
 from vdcos.core import ownership
-from vdcos.core.foreign.kubernetes import Heartbeat, Namespace, Node, PersistentVolumeClaim
+from vdcos.core.foreign.kubernetes import (
+    MESSAGE_LIMIT,
+    FailedMount,
+    Heartbeat,
+    Namespace,
+    Node,
+    PersistentVolumeClaim,
+)
 from vdcos.core.foreign.kubevirt import KubeVirt, VirtualMachine, VirtualMachineInstance
 from vdcos.core.foreign.multus import NetworkAttachmentDefinition
 from vdcos.core.objects import Object
@@ -91,3 +98,8 @@ def test_the_version_of_kubevirt(said: str, version: tuple[int, int] | None) -> 
 )
 def test_gates_that_a_version_turns_on(version: str, gate: str, on: bool) -> None:
     assert decoded(KubeVirt, status={"observedKubeVirtVersion": version}).gate(gate) is on
+
+
+def test_little_is_kept_of_a_huge_event() -> None:
+    """Whoever may post Events must not fill the operator's memory with them."""
+    assert len(decoded(FailedMount, message="x" * 1_000_000).message) == MESSAGE_LIMIT

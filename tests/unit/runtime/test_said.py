@@ -291,3 +291,14 @@ def test_fields_that_nobody_declared_are_not_logged() -> None:
 def test_transitions_are_changes_of_status() -> None:
     before, now = said(Ready="False", Power="True"), said(Ready="True", Power="True", Disks="False")
     assert [condition["type"] for condition in transitions(before, now)] == ["Ready", "Disks"]
+
+
+def test_a_line_of_text_cannot_be_forged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Messages of the API server repeat what users wrote; a terminal must not obey it, nor a reader take it for a line
+    of ours."""
+    logger, stream = logged("text")
+    monkeypatch.setattr("vdcos.runtime.observers.log", logger)
+    Everyone(Log()).refused(ITEM, ApiError(422, "Invalid", 'a\n12:00:00.000 INFO acted\x1b[2J"\x9b'))
+    (line,) = stream.getvalue().splitlines()
+    assert line.isprintable()
+    assert "\\n12:00:00.000 INFO acted\\u001b[2J" in line

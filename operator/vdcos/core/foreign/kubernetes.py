@@ -55,6 +55,10 @@ class StorageClass(Object, frozen=True, rename="camel"):
     allow_volume_expansion: bool = False
 
 
+MESSAGE_LIMIT = 1024
+"""Characters of an Event's message that are kept; so many bytes events.k8s.io/v1 allows at all."""
+
+
 class InvolvedObject(msgspec.Struct, frozen=True):
     uid: str = ""
     name: str = ""
@@ -67,6 +71,11 @@ class FailedMount(Object, frozen=True, rename="camel"):
     field_selector: ClassVar[str] = "reason=FailedMount,involvedObject.kind=Pod"
     involved_object: InvolvedObject = InvolvedObject()
     message: str = ""
+
+    def __post_init__(self) -> None:
+        """Kubelets are brief; tenants can post Events, too, of a megabyte each."""
+        super().__post_init__()
+        msgspec.structs.force_setattr(self, "message", self.message[:MESSAGE_LIMIT])
 
 
 class GuestPanic(Object, frozen=True, rename="camel"):

@@ -4,7 +4,7 @@ import ipaddress
 from collections.abc import Mapping
 from typing import Any
 
-from vdcos.core import disks, quantity
+from vdcos.core import conditions, disks, quantity
 from vdcos.core.foreign.kubevirt import Interface, VirtualMachineInstance
 from vdcos.providers.failover import room
 from vdcos.services.virtualmachine import disks as storage
@@ -62,7 +62,7 @@ def _is_useful(address: str) -> bool:
 
 def _guest_os(instance: VirtualMachineInstance) -> str:
     info = instance.status.guest_os_info
-    return (info.pretty_name or f"{info.name} {info.version}".strip())[:128]
+    return conditions.line(info.pretty_name or f"{info.name} {info.version}".strip())[:128]
 
 
 def _disk(case: Case, decision: storage.Decision) -> Mapping[str, Any]:
@@ -79,7 +79,7 @@ def _disk(case: Case, decision: storage.Decision) -> Mapping[str, Any]:
     if decision.disk.name in case.made or decision.phase in storage.MADE:
         fields["made"] = True
     if message := decision.message or decision.note:
-        fields["message"] = message[:512]
+        fields["message"] = conditions.line(message)[:512]
     return fields
 
 
