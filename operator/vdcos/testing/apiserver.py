@@ -45,6 +45,11 @@ STATUS = frozenset(
 )
 """Resources with a status subresource. KubeVirt's instances have none."""
 
+KUBELET = "simulated.kubelet"
+"""Finalizer of pods in the model: a kubelet removes a pod when its containers have ended."""
+POD_GRACE = 30
+"""Seconds that a pod may take to end unless somebody says otherwise."""
+
 _NO_GENERATION = frozenset({"", "storage.k8s.io", "coordination.k8s.io"})
 """Groups whose objects have no generation."""
 
@@ -323,17 +328,22 @@ class ApiServer:
             return live
         if live.deleting:
             return live
-        meta = {**live.meta, "deletionTimestamp": stamp(self.now), "deletionGracePeriodSeconds": 0}
+        grace = POD_GRACE if (resource.group, resource.plural) == ("", "pods") else 0
+        meta = {**live.meta, "deletionTimestamp": stamp(self.now), "deletionGracePeriodSeconds": grace}
         if "generation" in meta:
             meta["generation"] += 1
         return self._store(resource, key, live, {**live.tree, "metadata": meta}, live.fields, False, system=True)
 
     def force(self, resource: Resource, key: Key, preconditions: Mapping[str, str] | None = None) -> Held:
         """Remove a pod at once, whether or not its kubelet has ended it: the finalizer that stands for that in this
-        model holds nothing up. Returns it as it was."""
+        model holds nothing up; others do. Returns it as it was, or is."""
         live = self.read(resource, key)
         expected = preconditions or {}
         self._expect(resource, live, expected.get("uid"), expected.get("resourceVersion"))
+        if others := [each for each in live.meta.get("finalizers", ()) if each != KUBELET]:
+            meta = {**live.meta, "finalizers": others, "deletionGracePeriodSeconds": 0}
+            meta.setdefault("deletionTimestamp", stamp(self.now))
+            return self._store(resource, key, live, {**live.tree, "metadata": meta}, live.fields, False, system=True)
         self._remove(resource, live)
         gone = self.changes(resource)[-1].held
         return Held({**gone.tree, "metadata": {k: v for k, v in gone.meta.items() if k != "finalizers"}})

@@ -29,7 +29,7 @@ from vdcos.core.foreign.kubevirt import VirtualMachine, VirtualMachineInstance
 from vdcos.core.objects import Key, Resource
 from vdcos.providers.placement import launcher_requests
 from vdcos.runtime.requests import ApiError
-from vdcos.testing.apiserver import NAMESPACE, ApiServer, Change, Held
+from vdcos.testing.apiserver import KUBELET, NAMESPACE, ApiServer, Change, Held
 from vdcos.testing.forks import twin as copy_of
 from vdcos.testing.hypervisor import step
 from vdcos.testing.hypervisor.kubelet import host_address
@@ -71,8 +71,6 @@ _PERIODIC = ("lease", "heartbeat", "status")
 
 VM_FINALIZER = "kubevirt.io/virtualMachineControllerFinalize"
 VMI_FINALIZER = "kubevirt.io/foregroundDeleteVirtualMachine"
-KUBELET = "simulated.kubelet"
-"""Finalizer of pods in the model: a kubelet removes a pod when its containers have ended."""
 KUBERNETES = "kubernetes"
 GENERATION = "kubevirt.io/vm-generation"
 SELECTED = "volume.kubernetes.io/selected-node"
@@ -747,8 +745,7 @@ class Cluster:
                 if not pod.deleting:
                     self.api.delete(POD, pod.key)
                     self._call("evict", name)
-                elif gone:
-                    self._finalizer(POD, pod, KUBELET, False)
+                elif gone and self._finalizer(POD, pod, KUBELET, False):
                     self._call("evict", name)
 
     # CDI and CSI

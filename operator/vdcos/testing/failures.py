@@ -12,7 +12,7 @@ from vdcos.core.objects import Key
 from vdcos.providers.failover.room import INSUFFICIENT
 from vdcos.testing import builders
 from vdcos.testing.apiserver import Held
-from vdcos.testing.cluster import NODE, Tell
+from vdcos.testing.cluster import NODE, POD, Tell
 from vdcos.testing.hypervisor.values import (
     ClearFault,
     Command,
@@ -262,6 +262,38 @@ class Stays:
         for name, each in world.cluster.hosts.items():
             if any(process.active and process.key == self.where for process in each.processes.values()):
                 raise Violation("status truth", f"{self.where} runs on {name}, and is not to restart")
+
+
+@dataclass(frozen=True)
+class Runs:
+    """A VM runs on another host than the one that failed, where nothing else has gone wrong. Raises Violation."""
+
+    where: str
+
+    def __call__(self, world: World) -> None:
+        others = [host for name, host in world.cluster.hosts.items() if name != VICTIM]
+        found = any(each.active and each.key == self.where for host in others for each in host.processes.values())
+        if type(world.faults) is Faults and not found:
+            raise Violation("convergence", f"{self.where} runs nowhere but on {VICTIM}")
+
+
+HOLDER = "example.com/hold"
+"""A finalizer of somebody who may change pods of his namespace."""
+
+
+@dataclass(frozen=True)
+class HoldPods:
+    """Somebody puts a finalizer on the pods of a VM, or takes it off."""
+
+    where: str
+    held: bool = True
+
+    def __call__(self, world: World) -> None:
+        for pod in world.api.all(POD):
+            if f"{pod.key.namespace}/{pod.meta['labels'].get('vm.kubevirt.io/name')}" == self.where:
+                others = [each for each in pod.meta.get("finalizers", ()) if each != HOLDER]
+                wanted = [*others, *([HOLDER] if self.held else [])]
+                world.api.merge_patch(POD, pod.key, {"metadata": {"finalizers": wanted or None}}, "user")
 
 
 @dataclass(frozen=True)
@@ -576,6 +608,10 @@ def failures() -> tuple[HostScenario, ...]:
                      (at_once(dies(), When(RELEASED, Edit(NODE, VICTIM, {"spec": {"unschedulable": None}}, "admin")),
                               Later(200.0, Edit(NODE, VICTIM, {"spec": ADMINS}, "admin"))), back()), FINE, base,
                      vms=ONE, timed=True, marks={VICTIM: ADMINS}),
+        HostScenario("somebody's finalizer holds a pod of the host",
+                     (at_once(HoldPods("shop/db"), dies(), Later(150.0, Runs("shop/web")),
+                              Later(200.0, HoldPods("shop/db", held=False))), back()), BOTH,
+                     (GOLD, policy(restart={"readyWhen": {"timeoutSeconds": 60}}), *HOSTS), vms=TWO, timed=True),
         HostScenario("VMs restart as their host dies",
                      (at_once(silent("shop/web"), Everywhere(SetFault(Fault.IGNORE_ACPI)), Later(25.0, dies()),
                               Later(60.0, speaks())), Counted(2), back()), BOTH, watched, vms=TWO, timed=True),

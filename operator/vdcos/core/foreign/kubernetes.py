@@ -240,6 +240,12 @@ class LauncherPod(Object, frozen=True):
         return self.metadata.label("vm.kubevirt.io/name")
 
     @property
+    def is_held(self) -> bool:
+        """Whether it has ended, by force, and only somebody's finalizer keeps its name there."""
+        meta = self.metadata
+        return bool(meta.finalizers) and meta.deletion_timestamp is not None and not meta.deletion_grace_period_seconds
+
+    @property
     def counts(self) -> bool:
         """Whether it takes anything of its node."""
         return bool(self.spec.node_name) and self.status.phase not in ENDED and _is_of_vm(self.metadata)

@@ -162,7 +162,8 @@ def _told(policy: HAPolicySpec, host: str, machine: FailedVm, seen: Seen, now: I
     if machine.state == "Released" and _is_up(order.ready_when(policy, vm.vm).condition, host, machine, vm):
         return _now(machine, "Up", now)
     if machine.state == "Released":
-        return machine.model_copy(update={"reason": (_fails(vm) or _why_not(vm))[:64]})
+        reason = "PodHeld" if _is_held(machine, seen, vm) else _fails(vm) or _why_not(vm)
+        return machine.model_copy(update={"reason": reason[:64]})
     return machine
 
 
@@ -237,6 +238,14 @@ def unplaced(message: str) -> Reason | str:
     if lacking or "Too many pods" in message:
         return Reason.NO_CAPACITY
     return "NoHostFits"
+
+
+def _is_held(machine: FailedVm, seen: Seen, vm: SeenVm) -> bool:
+    """Whether the instance that died is still there because somebody's finalizer keeps its pod."""
+    instance = vm.instance
+    if instance is None or instance.metadata.uid != machine.instance:
+        return False
+    return any(pod.is_held and pod.metadata.uid in instance.status.active_pods for pod in seen.starting)
 
 
 def _stuck(machine: FailedVm, seen: Seen, vm: SeenVm) -> LauncherPod | None:

@@ -30,7 +30,8 @@ SETTLED_SECONDS = 1.0
 
 WHAT_TO_DO = (
     "NoCapacity: free CPU or memory, or add a host. LocalDisk: its disks are on the host that failed, so repair that. "
-    "Device: free one, or add a host that has it. Others: kubectl describe the VM."
+    "Device: free one, or add a host that has it. PodHeld: remove the finalizers of its pod. Others: kubectl describe "
+    "the VM."
 )
 
 FALSE_ALARM = (
@@ -300,8 +301,8 @@ def _releasing(case: Case) -> Step | None:
 def _release(case: Case) -> list[Action]:
     actions: list[Action] = []
     for pod in case.seen.pods:
-        if case.came_later(pod):
-            continue
+        if case.came_later(pod) or pod.is_held:
+            continue  # whoever holds one of his own up with a finalizer holds up nobody else
         why = f"host {case.cr.spec.host} is down for certain: its VMs may restart"
         key = pod.metadata.key
         actions.append(Delete(LauncherPod.resource, key, pod.metadata.uid, why, now=True))

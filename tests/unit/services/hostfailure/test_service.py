@@ -1058,3 +1058,23 @@ def test_one_that_somebody_else_cordoned_is_not_kept_in_quarantine() -> None:
     settle(there)
     assert status(there)["outcome"] == "Recovered"
     assert node(there).spec.unschedulable, "that is theirs"
+
+
+def test_a_pod_that_somebody_holds_by_a_finalizer_holds_up_nobody_else() -> None:
+    """Whoever may change pods of his namespace can put a finalizer on one: the others restart all the same."""
+    there = fenced(dead(d.ran("db", HIGH), d.ran("web")))
+    look(there)
+    there.change(kubevirt.VirtualMachine, Key("shop", "web"), spec={"runStrategy": "Halted"})
+    held = Key("shop", "virt-launcher-db")
+    named = {"labels": {"vm.kubevirt.io/name": "db"}}
+    there.change(LauncherPod, held, metadata={"finalizers": ["example.com/hold"], **named})
+    plan = there.plan(SERVICE, KEY)
+    assert held in [action.key for action in plan.actions if isinstance(action, Delete)], "it is made to end first"
+    there.change(LauncherPod, held, metadata={"deletionTimestamp": "2026-01-01T12:01:00Z"})
+    there.change(LauncherPod, held, metadata={"deletionGracePeriodSeconds": 30})
+    plan = there.plan(SERVICE, KEY)
+    assert held in [action.key for action in plan.actions if isinstance(action, Delete)], "its kubelet is dead"
+    there.change(LauncherPod, held, metadata={"deletionGracePeriodSeconds": 0})
+    settle(there)
+    assert status(there)["released"] is True
+    assert {each["name"]: each["reason"] for each in status(there)["machines"]} == {"db": "PodHeld", "web": ""}
