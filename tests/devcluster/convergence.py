@@ -95,7 +95,8 @@ def _for_machine(stored: Tree) -> tuple[World, Key]:
     hosts = permitted["spec"]["configuration"]["permittedHostDevices"]["pciHostDevices"]
     hosts += [{"resourceName": name} for name in HOST_DEVICES.values()]
     there = machines.world(stored, kubevirt_cr=permitted)
-    there.change(Namespace, Key("", "shop"), metadata={"annotations": {"vdcos.dev/allowed-devices": "*"}})
+    allowed = {"vdcos.dev/allowed-devices": "*", "vdcos.dev/allowed-taints": "*"}
+    there.change(Namespace, Key("", "shop"), metadata={"annotations": allowed})
     there.put(machines.own("Network", "front", {"pod": {}, **machines.OPEN}))
     machines.bridged(there, "back")
     meta = {"name": "golden", "namespace": "shop", "uid": "golden"}

@@ -145,7 +145,7 @@ def children(namespace: str, spec: Tree) -> list[tuple[Tree, bool]]:
         {
             "apiVersion": "v1",
             "kind": "Namespace",
-            "metadata": {"name": namespace, "annotations": {api.ALLOWED_DEVICES: "*"}},
+            "metadata": {"name": namespace, "annotations": {api.ALLOWED_DEVICES: "*", api.ALLOWED_TAINTS: "a, b"}},
         },
         *(own("Datastore", name, said | OPEN) for name, said in DATASTORES.items()),
         *(own("Network", name, said | OPEN) for name, said in NETWORKS.items()),

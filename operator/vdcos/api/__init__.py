@@ -16,10 +16,11 @@ from vdcos.api.host import Host
 from vdcos.api.hostfailure import HostFailure
 from vdcos.api.network import Network
 from vdcos.api.schema import API_VERSION, GROUP, VERSION, Model
-from vdcos.api.virtualmachine import VirtualMachine
+from vdcos.api.virtualmachine import SYSTEM_TAINTS, VirtualMachine
 
 __all__ = [
     "ALLOWED_DEVICES",
+    "ALLOWED_TAINTS",
     "API_VERSION",
     "GROUP",
     "KINDS",
@@ -34,6 +35,7 @@ __all__ = [
     "Resource",
     "VirtualMachine",
     "allows_device",
+    "allows_taint",
     "parse",
 ]
 
@@ -46,6 +48,10 @@ KINDS: typing.Final[dict[str, type[Resource]]] = {
 
 ALLOWED_DEVICES: typing.Final = f"{GROUP}/allowed-devices"
 """Annotation of a Namespace: the resource names its VMs may use as devices, separated by commas; "*" allows all."""
+
+ALLOWED_TAINTS: typing.Final = f"{GROUP}/allowed-taints"
+"""Annotation of a Namespace: the keys of taints that its VMs may put up with, separated by commas; "*" allows all but
+those of the system."""
 
 TOO_DEEP: typing.Final = "it is nested too deeply; nothing that KubeVirt knows has more than a few levels"
 """What is wrong with an object of some hundred objects within each other: free JSON may be that (`overrides`)."""
@@ -83,5 +89,15 @@ def _path(location: tuple[int | str, ...]) -> str:
 
 def allows_device(annotation: str, resource_name: str) -> bool:
     """Whether a Namespace whose `ALLOWED_DEVICES` annotation has this value lets its VMs use the device."""
-    allowed = {name.strip() for name in annotation.split(",")}
-    return resource_name in allowed or "*" in allowed
+    return _lists(annotation, resource_name)
+
+
+def allows_taint(annotation: str, key: str) -> bool:
+    """Whether a Namespace whose `ALLOWED_TAINTS` annotation has this value lets its VMs put up with a taint. Those of
+    the system are nobody's to put up with."""
+    return not key.startswith(SYSTEM_TAINTS) and _lists(annotation, key)
+
+
+def _lists(annotation: str, name: str) -> bool:
+    listed = {each.strip() for each in annotation.split(",")}
+    return name in listed or "*" in listed

@@ -435,6 +435,10 @@ class VmAffinity(Model):
     )
 
 
+SYSTEM_TAINTS = ("vdcos.dev/", "node.kubernetes.io/", "kubevirt.io/")
+"""How the keys of taints begin that keep everybody off hosts that fail, are drained, or are kept for failover."""
+
+
 class Toleration(Model):
     """A taint of nodes that this VM puts up with."""
 
@@ -450,6 +454,13 @@ class Toleration(Model):
     """For NoExecute: for how long; for ever when left out."""
 
     rules = (
+        Rule(
+            " && ".join(f"!self.key.startsWith('{prefix}')" for prefix in SYSTEM_TAINTS),
+            "taints of vdcos, Kubernetes and KubeVirt keep VMs off hosts that fail, are drained or are kept for"
+            " failover: no VM puts up with them",
+            ".key",
+            "FieldValueForbidden",
+        ),
         Rule("self.operator == 'Equal' || self.value == ''", "operator Exists takes no value", ".value"),
         Rule(
             "self.effect == 'NoExecute' || !has(self.tolerationSeconds)",
@@ -467,7 +478,10 @@ class Placement(Model):
     affinity: Annotated[tuple[VmAffinity, ...], Field(max_length=8), ListMap("name")] = ()
     """Rules about other VMs of the namespace."""
     tolerations: Annotated[tuple[Toleration, ...], Field(max_length=16), ListMap("key", "value", "effect")] = ()
-    """Taints that are put up with."""
+    """Taints that are put up with, which is how an administrator keeps hosts for some.
+
+    Annotation `vdcos.dev/allowed-taints` of the namespace must list their keys; an administrator sets it.
+    """
 
 
 class Availability(Model):

@@ -132,7 +132,26 @@ _OURS = (
     f"(o.metadata.?labels[?'{ownership.MANAGED_BY}'].orValue('') == '{ownership.MANAGER}'"
     f" || o.metadata.?ownerReferences.orValue([]).exists(r, r.apiVersion.startsWith('{api.GROUP}/')))"
 )
-_DEVICES = f"has(o.metadata.annotations) ? o.metadata.annotations[?'{api.ALLOWED_DEVICES}'].orValue('') : ''"
+
+
+def _permission(name: str, annotation: str, what: str) -> collections.abc.Iterator[Manifest]:
+    """Only whoever may ``allow`` a virtual resource gives it to tenants, by an annotation of their Namespace."""
+    said = f"has(o.metadata.annotations) ? o.metadata.annotations[?'{annotation}'].orValue('') : ''"
+    return _policy(
+        f"vdcos-allowed-{name}",
+        [
+            {
+                "apiGroups": [""],
+                "apiVersions": ["*"],
+                "operations": ["CREATE", "UPDATE"],
+                "resources": ["namespaces", "namespaces/status", "namespaces/finalize"],
+            }
+        ],
+        [f"[object].map(o, {said})[0] != (oldObject == null ? '' : [oldObject].map(o, {said})[0])"],
+        f"authorizer.group('{api.GROUP}').resource('{name}').check('allow').allowed()",
+        f"annotation {annotation} hands {what} to tenants:"
+        f" it takes verb allow on {name}.{api.GROUP}, as cluster administrators have it",
+    )
 
 
 def _marks_differ(field: str) -> str:
@@ -226,21 +245,8 @@ def policies() -> list[Manifest]:
             " vdcos uninstall --yes, which detaches them (or, to lose them, delete"
             f" ValidatingAdmissionPolicyBinding {uninstall.GUARD})",
         ),
-        *_policy(
-            "vdcos-allowed-devices",
-            [
-                {
-                    "apiGroups": [""],
-                    "apiVersions": ["*"],
-                    "operations": ["CREATE", "UPDATE"],
-                    "resources": ["namespaces", "namespaces/status", "namespaces/finalize"],
-                }
-            ],
-            [f"[object].map(o, {_DEVICES})[0] != (oldObject == null ? '' : [oldObject].map(o, {_DEVICES})[0])"],
-            f"authorizer.group('{api.GROUP}').resource('devices').check('allow').allowed()",
-            f"annotation {api.ALLOWED_DEVICES} hands host devices to tenants:"
-            f" it takes verb allow on devices.{api.GROUP}, as cluster administrators have it",
-        ),
+        *_permission("devices", api.ALLOWED_DEVICES, "host devices"),
+        *_permission("taints", api.ALLOWED_TAINTS, "hosts that are kept for some"),
         *_policy(
             "vdcos-disk-marks",
             [

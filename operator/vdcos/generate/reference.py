@@ -67,7 +67,14 @@ def index() -> str:
                         "Resource names that VMs of the namespace may have as `devices`, separated by commas;"
                         f" `*` allows all. Setting it takes verb `allow` on `devices.{api.GROUP}`, as cluster"
                         " administrators have.",
-                    )
+                    ),
+                    (
+                        "Namespace",
+                        f"`{api.ALLOWED_TAINTS}`",
+                        "Keys of taints that VMs of the namespace may put up with (`placement.tolerations`), separated"
+                        f" by commas; `*` allows all but those of the system. Setting it takes verb `allow` on"
+                        f" `taints.{api.GROUP}`, as cluster administrators have.",
+                    ),
                 ],
             ),
         ]

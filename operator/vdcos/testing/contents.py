@@ -379,7 +379,8 @@ def _networks_are_there(world: World, vm: Held, child: Held | None) -> bool:
 
 
 def _hardware_is_there(world: World, vm: Held) -> bool:
-    """Whether instance type and preference exist, and devices are permitted, by KubeVirt and to the namespace."""
+    """Whether instance type and preference exist, and devices are permitted, by KubeVirt and to the namespace, and
+    taints to the namespace."""
     spec = vm.tree["spec"]
     for named in (spec.get("instancetype"), spec.get("preference")):
         kind = next((k for k in MATCHED if named is not None and k.kind == named["kind"]), None)
@@ -395,7 +396,9 @@ def _hardware_is_there(world: World, vm: Held) -> bool:
         for each in configured
         for device in each.get("permittedHostDevices", {}).get("pciHostDevices", ())
     }
-    return {device["resourceName"] for device in spec.get("devices", ())} <= allowed & permitted
+    tolerated = {each["key"] for each in spec.get("placement", {}).get("tolerations", ())}
+    taints = set(annotations.get(f"{ownership.GROUP}/allowed-taints", "").split(","))
+    return tolerated <= taints and {device["resourceName"] for device in spec.get("devices", ())} <= allowed & permitted
 
 
 # Networks

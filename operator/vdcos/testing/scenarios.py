@@ -276,7 +276,8 @@ PERMITTED = Together((
     Edit(KubeVirt.resource, "kube-system/kubevirt", {"spec": {"configuration": {
         "developerConfiguration": {"featureGates": ["HostDevices"]},
         "permittedHostDevices": {"pciHostDevices": [{"resourceName": NVME}]}}}}, "admin"),
-    Edit(NAMESPACE, "shop", {"metadata": {"annotations": {"vdcos.dev/allowed-devices": NVME}}}, "admin"),
+    Edit(NAMESPACE, "shop", {"metadata": {"annotations": {
+        "vdcos.dev/allowed-devices": NVME, "vdcos.dev/allowed-taints": "dusty"}}}, "admin"),
 ))  # fmt: skip
 EVERYTHING = merge(machine(nics=()), {"metadata": {"labels": {"app": "shop", "kubevirt.io/reserved": "yes"}}, "spec": {
     "onGuestShutdown": "StayOff",

@@ -118,8 +118,9 @@ def test_every_policy_is_bound() -> None:
     assert len(policies) == 7
 
 
-def test_devices_cannot_be_handed_out_through_a_subresource() -> None:
+@pytest.mark.parametrize("what", ["devices", "taints"])
+def test_nothing_can_be_handed_out_through_a_subresource(what: str) -> None:
     """The metadata of a namespace can be written through its subresources, too."""
-    policy = next(each for each in rbac.policies() if each["metadata"]["name"] == "vdcos-allowed-devices")
+    policy = next(each for each in rbac.policies() if each["metadata"]["name"] == f"vdcos-allowed-{what}")
     (rule,) = policy["spec"]["matchConstraints"]["resourceRules"]
     assert set(rule["resources"]) == {"namespaces", "namespaces/status", "namespaces/finalize"}

@@ -1,4 +1,5 @@
-"""What a VM's hardware needs to be known or permitted: instance type, preference, devices, features of KubeVirt."""
+"""What a VM's hardware needs to be known or permitted: instance type, preference, devices, features of KubeVirt, and
+hosts that are kept for some."""
 
 from collections.abc import Iterator
 
@@ -22,6 +23,8 @@ def problems(cr: api.VirtualMachine, seen: Seen) -> Iterator[Problem]:
             )
     for device in cr.spec.devices:
         yield from _device(device, seen)
+    for key in sorted({each.key for each in cr.spec.placement.tolerations} if cr.spec.placement else ()):
+        yield from _toleration(key, seen)
 
 
 def _unknown(matcher: words.Instancetype | words.Preference, found: Unreadable | None) -> Iterator[Problem]:
@@ -80,4 +83,18 @@ def _kubevirt(device: words.Device, kubevirt: KubeVirt) -> Iterator[Problem]:
             "DeviceNotPermitted",
             f"device {device.name}: KubeVirt does not permit {device.resource_name}; an admin can add it to "
             "permittedHostDevices of the KubeVirt object",
+        )
+
+
+def _toleration(key: str, seen: Seen) -> Iterator[Problem]:
+    """Taints are how hosts are kept for some: the namespace must be one of those."""
+    if not isinstance(seen.namespace, Namespace):
+        yield "NamespaceUnknown", "the namespace cannot be read"
+        return
+    namespace = seen.namespace.metadata
+    if not api.allows_taint(namespace.annotation(api.ALLOWED_TAINTS), key):
+        yield (
+            "TolerationNotAllowed",
+            f"VMs of namespace {namespace.name} may not put up with taint {key} (spec.placement.tolerations); an admin "
+            f"can add it to annotation {api.ALLOWED_TAINTS} of the namespace",
         )

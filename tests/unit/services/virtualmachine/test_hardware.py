@@ -36,6 +36,10 @@ def allowed(names: str) -> Callable[[World], None]:
     )
 
 
+def taints(keys: str) -> Callable[[World], None]:
+    return lambda there: there.change(Namespace, Key("", "shop"), metadata={"annotations": {api.ALLOWED_TAINTS: keys}})
+
+
 def kubevirt_cr(**configuration: Any) -> Callable[[World], None]:
     return lambda there: there.change(
         kubevirt.KubeVirt, Key("kubevirt", "kubevirt"), spec={"configuration": configuration}
@@ -52,7 +56,22 @@ def both(*steps: Callable[[World], None]) -> Callable[[World], None]:
 
 NO_SIZE: Tree = {"cpu": None, "memory": None}
 CLUSTER_TYPE, OWN_TYPE = "VirtualMachineClusterInstancetype", "VirtualMachineInstancetype"
+KEPT: Tree = {"placement": {"tolerations": [{"key": "dedicated", "operator": "Exists", "effect": "NoSchedule"}]}}
+SPARE: Tree = {
+    "placement": {"tolerations": [{"key": "vdcos.dev/failover-only", "operator": "Exists", "effect": "NoSchedule"}]}
+}
 CASES: list[tuple[str, Tree, Callable[[World], None], str]] = [
+    ("a taint that nobody allowed", KEPT, nothing, "TolerationNotAllowed"),
+    ("another taint is allowed", KEPT, taints("dedicated-to-lab"), "TolerationNotAllowed"),
+    ("the taint is allowed", KEPT, taints("gpu, dedicated"), "HardwareReady"),
+    ("all taints are allowed", KEPT, taints("*"), "HardwareReady"),
+    ("a taint of the system, stored under a laxer schema", SPARE, taints("*"), "TolerationNotAllowed"),
+    (
+        "who allows taints cannot be read",
+        KEPT,
+        lambda there: there.unavailable(Namespace, "no"),
+        "NamespaceUnknown",
+    ),
     ("nothing is asked for", {}, nothing, "HardwareReady"),
     ("instance type missing", {**NO_SIZE, "instancetype": TYPE}, nothing, "InstancetypeMissing"),
     ("instance type there", {**NO_SIZE, "instancetype": TYPE}, typed(CLUSTER_TYPE), "HardwareReady"),

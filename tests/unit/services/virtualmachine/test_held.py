@@ -204,7 +204,9 @@ def test_who_may_start_on_hosts_that_are_kept_for_failover(why: str, machine: Tr
 
 def test_what_the_vm_tolerates_itself_stays() -> None:
     own = {"key": "dusty", "operator": "Exists", "effect": "NoSchedule"}
-    there = b.running(b.vm(placement={"tolerations": [own]}))
+    metadata = {"name": "shop", "annotations": {api.ALLOWED_TAINTS: "dusty"}}
+    shop = {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
+    there = b.running(b.vm(placement={"tolerations": [own]}), shop)
     failing_over(there, state="Released")
     assert tolerations(there) == [own, KEPT]
     failing_over(there, state="Up")

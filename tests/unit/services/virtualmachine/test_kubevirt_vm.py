@@ -17,7 +17,9 @@ KEY1 = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGJsYWNrIGJveCBvZiBhIHNhbXBsZSBrZXkg
 
 def template(**spec: Any) -> Tree:
     there = b.world(b.vm(**spec))
-    there.change(Namespace, Key("", "shop"), metadata={"annotations": {api.ALLOWED_DEVICES: "*"}})
+    there.change(
+        Namespace, Key("", "shop"), metadata={"annotations": {api.ALLOWED_DEVICES: "*", api.ALLOWED_TAINTS: "*"}}
+    )
     b.settle(there)
     return b.template(there)
 
