@@ -2,14 +2,17 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+# What only looks at the repository (MkDocs, pip-audit, detect-secrets) has an environment and a lock of its own.
+TOOLS  := .venv-tools
 # Programs started from here find the project's own interpreter and tools first.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint format gen verify unit simulation sim mutants devcluster badinput scale bench build clean
+.PHONY: help install run test check docs lint format gen verify unit simulation sim mutants devcluster badinput scale bench build clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  Options of check: OFFLINE=1 (no audit of dependencies: it asks PyPI for advisories)"
 	@echo "  Options of run: ONCE=1 (exit when converged), HOSTS=4, CLUSTER=current (the kubeconfig's cluster; asks unless YES=1)"
 
 install: $(VENV)/.installed ## Install what the project needs into .venv, from the hash-pinned lock
@@ -25,11 +28,23 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	@$(BIN)/python -m pip check --disable-pip-version-check >$(VENV)/check || { cat $(VENV)/check; exit 1; }
 	@touch $@
 
+$(TOOLS)/.installed: tools.lock
+	@echo "Installing the locked tools into $(TOOLS) (once)"
+	@$(PYTHON) -m venv $(TOOLS)
+	@$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement tools.lock
+	@touch $@
+
 run: install ## Bring up a virtual datacenter and show it
 	@$(BIN)/python -m devcluster.run --hosts $(or $(HOSTS),4) --cluster $(or $(CLUSTER),devcluster) $(if $(ONCE),--once) $(if $(YES),--yes)
 
 test: install ## Run everything that must hold before a change lands
 	@$(BIN)/python tests/run.py
+
+check: install $(TOOLS)/.installed ## Lint, types, generated files, the site, secrets, and known vulnerabilities of what we depend on
+	@OFFLINE=$(OFFLINE) $(BIN)/python tests/run.py format lint types imports generated docs secrets audit
+
+docs: $(TOOLS)/.installed ## Build the site from docs/ into build/site (SERVE=1: show it, and follow changes)
+	@$(TOOLS)/bin/mkdocs $(if $(SERVE),serve --dev-addr 127.0.0.1:8000,build --strict --quiet)
 
 lint: install ## Lint, format check, types and import contracts only
 	@$(BIN)/python tests/run.py lint format types imports
@@ -71,4 +86,4 @@ verify: install ## Check that generated files are current
 	@$(BIN)/vdcos gen --check
 
 clean: ## Remove the virtual environment and caches of this checkout
-	@rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
+	@rm -rf $(VENV) $(TOOLS) build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
