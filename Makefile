@@ -44,7 +44,7 @@ check: install $(TOOLS)/.installed ## Lint, types, generated files, the site, se
 	@OFFLINE=$(OFFLINE) $(BIN)/python tests/run.py format lint types imports generated docs secrets audit
 
 docs: $(TOOLS)/.installed ## Build the site from docs/ into build/site (SERVE=1: show it, and follow changes)
-	@$(TOOLS)/bin/mkdocs $(if $(SERVE),serve --dev-addr 127.0.0.1:8000,build --strict --quiet)
+	@NO_MKDOCS_2_WARNING=1 $(TOOLS)/bin/mkdocs $(if $(SERVE),serve --dev-addr 127.0.0.1:8000,build --strict)
 
 lint: install ## Lint, format check, types and import contracts only
 	@$(BIN)/python tests/run.py lint format types imports
