@@ -80,6 +80,16 @@ async def soon(predicate: Callable[[], Any], seconds: float = 240.0) -> Any:
     return await asyncio.to_thread(eventually, predicate, seconds)
 
 
+async def applied(cluster: Cluster, *objects: Tree) -> None:
+    """After definitions have changed, kubectl may have to wait longer for their schemas than it is willing to."""
+
+    def once() -> bool:
+        cluster.apply(*objects)
+        return True
+
+    await soon(once)
+
+
 async def vdcos(cluster: Cluster, *arguments: str) -> subprocess.CompletedProcess[str]:
     """The command line, as an administrator."""
     command = [sys.executable, "-m", "vdcos", *arguments, "--kubeconfig", str(cluster.kubeconfig)]
@@ -203,7 +213,7 @@ async def test_uninstalled_and_installed_again_without_a_restart(plane: Cluster,
     kubeconfig = replica.install(plane)
     operator = await leading(plane, kubeconfig, tmp_path / "operator.log")
     try:
-        plane.apply(*declared())
+        await applied(plane, *declared())
         await soon(lambda: converged(plane))
         await soon(lambda: attached(plane))
         before = Life.of(plane)
@@ -252,7 +262,7 @@ async def test_uninstalled_and_installed_again_without_a_restart(plane: Cluster,
     kubeconfig = replica.install(plane)
     operator = await leading(plane, kubeconfig, tmp_path / "again.log")
     try:
-        plane.apply(*declared())
+        await applied(plane, *declared())
         await soon(lambda: converged(plane))
         await soon(lambda: attached(plane))
         assert Life.of(plane) == before, "everything is taken back as it is"
@@ -371,11 +381,11 @@ async def test_upgrade_and_downgrade_restart_nothing_and_write_little(plane: Clu
     kubeconfig = replica.install(plane)
     plane.kubectl("delete", "virtualmachines.vdcos.dev,virtualmachines.kubevirt.io", "--all", "-n", NAMESPACE)
     await soon(lambda: not Life.of(plane).machines)
-    plane.apply(*older())
+    await applied(plane, *older())
     plane.kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd", "-l", PART_OF)
     operator = await leading(plane, kubeconfig, tmp_path / "before.log")
     try:
-        plane.apply(*declared())
+        await applied(plane, *declared())
         await soon(lambda: converged(plane))
         await soon(lambda: attached(plane))
         await quiet(plane)
@@ -387,7 +397,7 @@ async def test_upgrade_and_downgrade_restart_nothing_and_write_little(plane: Clu
 
     async def another_release(name: str, schemas: list[Tree]) -> None:
         """The definitions first, then the operator. It writes statuses, and few of them."""
-        plane.apply(*schemas)
+        await applied(plane, *schemas)
         mark = plane.audit_mark()
         operator = await leading(plane, kubeconfig, tmp_path / f"{name}.log")
         try:
