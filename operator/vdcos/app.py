@@ -19,15 +19,15 @@ from vdcos import __version__, api
 from vdcos.core.plan import Instant
 from vdcos.core.service import Service
 from vdcos.generate import crds, rbac
-from vdcos.runtime import definitions, rights
+from vdcos.runtime import datacenter, definitions, rights
 from vdcos.runtime.asks import Asks
-from vdcos.runtime.availability import Availability, Foretold
+from vdcos.runtime.availability import Availability, foretold
 from vdcos.runtime.credentials import Origin
 from vdcos.runtime.endpoints import Health, serve
 from vdcos.runtime.engine import Engine
 from vdcos.runtime.events import Events
 from vdcos.runtime.lease import Elector
-from vdcos.runtime.metrics import Metrics
+from vdcos.runtime.metrics import Metrics, Scraped
 from vdcos.runtime.observers import Everyone, Log
 from vdcos.runtime.port import Port
 from vdcos.runtime.preflight import Preflight, Question
@@ -103,7 +103,7 @@ async def _run(settings: Settings) -> None:
     metrics = Metrics()
     served = services(discover_networks())
     resources = kinds(served)
-    store = Store(resources, indexes(served), dated(served))
+    store = Store(resources, [*indexes(served), *datacenter.TOLD.values()], dated(served))
     queue = Queue(random.random)
     events = Events({service.name: service.resource for service in served}, me, metrics.event)
     elector = Elector(settings.namespace, settings.lease, me)
@@ -119,9 +119,18 @@ async def _run(settings: Settings) -> None:
         gc.freeze()
         shell = Shell(engine, store, queue, port, remaining, metrics)
         sources = [Reflector(kind, resource, port, store, metrics, shell.wake) for kind, resource in resources.items()]
-        metrics.watch(queue, sources, lambda: remaining() > 0, lambda: shell.in_flight, time.monotonic)
-        Foretold(metrics.registry, store)
-        Availability(metrics.registry, store, lambda: remaining() > 0, time.monotonic)
+
+        def leads() -> bool:
+            return remaining() > 0
+
+        def knows() -> bool:
+            return leads() and shell.ready()
+
+        names = [service.name for service in served]
+        metrics.watch(names, queue, store, sources, leads, lambda: shell.in_flight, time.monotonic)
+        Availability(metrics.registry, store, leads, time.monotonic)
+        Scraped(metrics.registry, knows, lambda: datacenter.read(store))
+        Scraped(metrics.registry, knows, lambda: foretold(store))
         preflight = Preflight(metrics.registry, store, questions(port, served, settings.namespace), shell.ready)
         health = Health(sources, shell.ready)
         async with serve(settings.listen, metrics, health) as address, asyncio.TaskGroup() as background:

@@ -57,6 +57,7 @@ def index() -> str:
             "# API reference\n",
             f"Group `{api.GROUP}`, version `{api.VERSION}`. `kubectl get vdc -A` shows all of it.\n",
             _markdown(("Kind", "Short name", "Is"), rows),
+            "The [metrics](metrics.md) of the operator have a page of their own.\n",
             "## On other objects\n",
             _markdown(
                 ("Object", "Annotation", "Means"),

@@ -64,6 +64,9 @@ REFUSAL_STANDS = 300.0
 WORTH_TELLING = 5
 
 
+Result = Literal["done", "gone", "conflict", "backoff", "refused", "bug"]
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """How a look ended: ``done``, ``gone``, ``conflict`` (look again now), ``backoff``, ``refused`` or ``bug``.
@@ -71,7 +74,7 @@ class Outcome:
     ``after`` is in seconds: when to look again at the latest (done), or at the earliest (backoff).
     """
 
-    result: Literal["done", "gone", "conflict", "backoff", "refused", "bug"]
+    result: Result
     after: float | None = None
 
 

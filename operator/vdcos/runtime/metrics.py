@@ -1,84 +1,120 @@
 """Prometheus metrics: a registry of our own, values that are cheap to keep or computed when they are scraped."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, get_args
 
 import prometheus_client
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from vdcos import __version__
+from vdcos.core import metrics as declared
 from vdcos.core.foreign.kubevirt import VirtualMachineInstance
 from vdcos.core.objects import Meta, Resource
 from vdcos.core.plan import Action, Apply, Delete
-from vdcos.runtime.engine import Outcome
+from vdcos.runtime.engine import Outcome, Result
 from vdcos.runtime.logs import qualified
 from vdcos.runtime.queue import Item, Queue
 from vdcos.runtime.reflector import Reflector
 from vdcos.runtime.requests import ApiError, Request
+from vdcos.runtime.store import Store
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+
+class Scraped(Collector):
+    """Gauges that are read whenever they are scraped, as long as ``tells`` says so.
+
+    Otherwise they are not there: a replica that does not lead, or has not seen everything yet, would tell zeros that
+    look like the truth.
+    """
+
+    def __init__(
+        self,
+        registry: prometheus_client.CollectorRegistry,
+        tells: Callable[[], bool],
+        read: Callable[[], Iterable[GaugeMetricFamily]],
+    ) -> None:
+        self._tells, self._read = tells, read
+        registry.register(self)
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        return self._read() if self._tells() else ()
+
+
+def gauge(metric: declared.Metric, samples: Iterable[tuple[tuple[str, ...], float]] = ()) -> GaugeMetricFamily:
+    """A gauge with the samples that it has now: the values of its labels, and its own."""
+    family = GaugeMetricFamily(metric.name, metric.about, labels=metric.labels)
+    for labels, value in samples:
+        family.add_metric(labels, value)
+    return family
+
+
+def counter(metric: declared.Metric, registry: prometheus_client.CollectorRegistry) -> prometheus_client.Counter:
+    return prometheus_client.Counter(metric.name, metric.about, metric.labels, registry=registry)
+
+
+def histogram(
+    metric: declared.Metric, registry: prometheus_client.CollectorRegistry, buckets: Sequence[float] = SECONDS
+) -> prometheus_client.Histogram:
+    return prometheus_client.Histogram(metric.name, metric.about, metric.labels, buckets=buckets, registry=registry)
 
 
 class Metrics:
     """Listens to the engine, the sources, the port, the shell and asks."""
 
     def __init__(self) -> None:
-        self.registry = prometheus_client.CollectorRegistry()
-        prometheus_client.ProcessCollector(registry=self.registry)
-
-        def counter(name: str, about: str, *labels: str) -> prometheus_client.Counter:
-            return prometheus_client.Counter(f"vdcos_{name}", about, labels, registry=self.registry)
-
-        self._reconciles = counter("reconciles", "Looks at an object, by how they ended.", "service", "result")
-        self._seconds = prometheus_client.Histogram(
-            "vdcos_reconcile_seconds",
-            "Duration of one look, requests included.",
-            ("service",),
-            buckets=SECONDS,
-            registry=self.registry,
-        )
-        self._writes = counter("writes", "Writes that the API server carried out.", "service", "kind", "verb")
-        self._repairs = counter("drift_repairs", "Fields that somebody changed and we set again.", "service", "kind")
-        self._errors = counter("api_errors", "Requests that failed; code 0 is no answer.", "verb", "code")
-        self._lists = counter("lists", "Complete lists of a kind, by what made them necessary.", "kind", "reason")
-        self._undecodable = counter("undecodable_objects", "Objects that did not fit their struct.", "kind")
-        self._events = counter("events", "Kubernetes Events, by what became of them.", "result")
-        self._asks = counter("asks", "Asks outside the cluster, by how they ended.", "provider", "effect", "result")
-        self._ask_seconds = prometheus_client.Histogram(
-            "vdcos_ask_seconds",
-            "Duration of one ask, the wait for its turn included.",
-            ("provider", "effect"),
-            buckets=SECONDS,
-            registry=self.registry,
-        )
-        self._resets = counter("guest_resets", "VMs that were reset because their guest agent was silent.")
-        build = prometheus_client.Info("vdcos_build", "What runs here.", registry=self.registry)
-        build.info({"version": __version__})
+        self.registry = registry = prometheus_client.CollectorRegistry()
+        prometheus_client.ProcessCollector(registry=registry)
+        self._reconciles = counter(declared.RECONCILES, registry)
+        self._seconds = histogram(declared.RECONCILE_SECONDS, registry)
+        self._writes = counter(declared.WRITES, registry)
+        self._repairs = counter(declared.REPAIRS, registry)
+        self._errors = counter(declared.API_ERRORS, registry)
+        self._lists = counter(declared.LISTS, registry)
+        self._undecodable = counter(declared.UNDECODABLE, registry)
+        self._events = counter(declared.EVENTS, registry)
+        self._asks = counter(declared.ASKS, registry)
+        self._ask_seconds = histogram(declared.ASK_SECONDS, registry)
+        self._resets = counter(declared.RESETS, registry)
+        Scraped(registry, lambda: True, lambda: [gauge(declared.BUILD, [((__version__,), 1)])])
 
     def watch(
         self,
+        vservices: Iterable[str],
         queue: Queue,
+        store: Store,
         sources: Sequence[Reflector],
         leading: Callable[[], bool],
         in_flight: Callable[[], int],
         clock: Callable[[], float],
     ) -> None:
         """Read these at every scrape. ``clock`` is in monotonic seconds, as the queue's times are."""
-
-        def gauge(name: str, about: str, value: Callable[[], float]) -> None:
-            prometheus_client.Gauge(f"vdcos_{name}", about, registry=self.registry).set_function(value)
-
-        gauge("queue_depth", "Objects that are due and not looked at yet.", lambda: queue.depth(clock()))
-        gauge("queue_oldest_age_seconds", "How long the first of them has waited.", lambda: queue.oldest_age(clock()))
-        gauge("reconciles_in_flight", "Looks that are under way.", in_flight)
-        gauge("leader", "1 while this replica may write.", leading)
-        ages = prometheus_client.Gauge(
-            "vdcos_watch_age_seconds",
-            "Seconds since the API server last said anything about a kind; about 60 at most when all is well.",
-            ("kind",),
-            registry=self.registry,
-        )
+        by_kind: dict[str, list[Reflector]] = {}
         for source in sources:
-            ages.labels(qualified(source.resource)).set_function(source.age)
+            by_kind.setdefault(qualified(source.resource), []).append(source)
+        # From 0 on: to Prometheus a counter that begins with 1 has not increased.
+        for kind in by_kind:
+            self._undecodable.labels(kind)
+        for vservice, result in itertools.product(vservices, get_args(Result)):
+            self._reconciles.labels(vservice, result)
+
+        def here() -> Iterable[GaugeMetricFamily]:
+            ages = ((kind, max(source.age() for source in group)) for kind, group in by_kind.items())
+            held = ((kind, sum(store.count(source.kind) for source in group)) for kind, group in by_kind.items())
+            yield gauge(declared.LEADER, [((), leading())])
+            yield gauge(declared.IN_FLIGHT, [((), in_flight())])
+            yield gauge(declared.WATCH_AGE, [((kind,), age) for kind, age in ages])
+            yield gauge(declared.STORED, [((kind,), number) for kind, number in held])
+
+        def waiting() -> Iterable[GaugeMetricFamily]:
+            yield gauge(declared.QUEUE_DEPTH, [((), queue.depth(clock()))])
+            yield gauge(declared.QUEUE_AGE, [((), queue.oldest_age(clock()))])
+
+        Scraped(self.registry, lambda: True, here)
+        # Whoever does not lead takes nothing off its queue.
+        Scraped(self.registry, leading, waiting)
 
     def scrape(self) -> bytes:
         """All metrics in Prometheus' text format."""

@@ -360,6 +360,10 @@ class Store:
         parsed: T = held[1]
         return parsed
 
+    def count(self, kind: type[Any]) -> int:
+        """How many objects of a kind were heard of."""
+        return len(self._shelves[kind].objects)
+
     # What snapshots read
 
     def shelf(self, kind: type[Any]) -> _Shelf:

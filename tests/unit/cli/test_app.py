@@ -5,7 +5,6 @@ import contextlib
 import json
 import logging
 import os
-import re
 import signal
 from pathlib import Path
 
@@ -14,18 +13,10 @@ import pytest
 from tests.unit.runtime.fake_api import FakeApi
 from tests.unit.runtime.test_reflector import until
 from vdcos import app
-from vdcos.api import HAPolicy, Host, HostFailure
 from vdcos.core import kinds
-from vdcos.core.foreign.kubernetes import Lease
-from vdcos.runtime.availability import Availability, Foretold
 from vdcos.runtime.lease import LEASE
-from vdcos.runtime.metrics import Metrics
-from vdcos.runtime.queue import Queue
-from vdcos.runtime.store import Store
 from vdcos.services import catalogue
 from vdcos.services.catalogue import services
-
-DOCUMENT = Path(__file__).parents[3] / "docs" / "guide" / "operating.md"
 
 
 @pytest.fixture
@@ -83,13 +74,3 @@ def test_every_kind_has_its_own_resource() -> None:
     whole = [kind for kind in found if not getattr(kind, "partial", False)]
     assert len({json.dumps([found[k].group, found[k].version, found[k].plural]) for k in whole}) == len(whole)
     assert all(service.kind in found for service in services({}))
-
-
-def test_every_metric_is_explained() -> None:
-    metrics = Metrics()
-    metrics.watch(Queue(), [], lambda: True, lambda: 0, lambda: 0.0)
-    Availability(metrics.registry, Store((Host, HostFailure, Lease)), lambda: True, lambda: 0.0)
-    Foretold(metrics.registry, Store((HAPolicy,)))
-    there = {family.name for family in metrics.registry.collect() if family.name.startswith("vdcos_")}
-    explained = set(re.findall(r"^\| `(vdcos_\w+)`", DOCUMENT.read_text(), re.MULTILINE))
-    assert {re.sub("_(total|info)$", "", name) for name in explained} == there

@@ -9,7 +9,6 @@ import pytest
 from tests.unit.services import datacenter as d
 from vdcos import api
 from vdcos.core.foreign.kubernetes import Lease
-from vdcos.core.objects import Key
 from vdcos.runtime.availability import Availability
 from vdcos.runtime.store import Store
 
@@ -64,12 +63,11 @@ def test_each_stage_is_measured_once() -> None:
     assert watched.value("vdcos_fence_receipts_total", provider="redfish", how="PoweredOff") == 1.0
 
 
-def test_who_does_not_lead_counts_nothing_and_knows_what_there_is() -> None:
+def test_who_does_not_lead_counts_nothing() -> None:
     watched = Watched(leads=False)
     whole(watched)
-    assert watched.took("detect") == watched.took("restart") == (None, None)
+    assert watched.took("detect") == watched.took("restart") == (0.0, 0.0)
     assert watched.value("vdcos_fence_receipts_total", provider="redfish", how="PoweredOff") is None
-    assert watched.value("vdcos_host_failures", phase="Completed") == 1.0
 
 
 def test_who_comes_in_the_middle_says_nothing_about_a_stage_that_it_has_not_seen_begin() -> None:
@@ -77,7 +75,7 @@ def test_who_comes_in_the_middle_says_nothing_about_a_stage_that_it_has_not_seen
     watched.comes_to("Fencing", 3.0)
     watched.comes_to("Releasing", 5.0, receipt=RECEIPT)
     watched.comes_to("Restarting", 2.0, receipt=RECEIPT)
-    assert watched.took("detect") == watched.took("fence") == (None, None)
+    assert watched.took("detect") == watched.took("fence") == (0.0, 0.0)
     assert watched.took("release") == (1.0, pytest.approx(2.0))
 
 
@@ -86,17 +84,4 @@ def test_a_false_alarm_is_no_fence() -> None:
     watched.comes_to("", 15.0)
     watched.comes_to("Fencing", 0.1)
     watched.comes_to("Completed", 9.0, outcome="FalseAlarm")
-    assert watched.took("fence") == (None, None)
-
-
-def test_hosts_and_failures_are_counted_by_state() -> None:
-    watched = Watched()
-    for name, state in (("a", "Connected"), ("b", "Connected"), ("c", "Fenced")):
-        watched.hear(api.Host, {**d.host(name), "status": {"state": state}})
-    watched.hear(api.Host, d.host("d"))
-    watched.comes_to("", 1.0)
-    assert watched.value("vdcos_hosts", state="Connected") == 2.0
-    assert watched.value("vdcos_hosts", state="Fenced") == watched.value("vdcos_hosts", state="Unknown") == 1.0
-    assert watched.value("vdcos_host_failures", phase="Suspect") == 1.0
-    watched.store.remove(api.HostFailure, Key("", d.FAILURE), "99")
-    assert watched.value("vdcos_host_failures", phase="Suspect") is None
+    assert watched.took("fence") == (0.0, 0.0)

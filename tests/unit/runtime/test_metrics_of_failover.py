@@ -2,14 +2,12 @@
 
 from typing import Any
 
-from prometheus_client.parser import text_string_to_metric_families
-
 from tests.unit.cli.test_ha import VMS, store
 from tests.unit.providers.failover import cluster as c
 from tests.unit.services import datacenter as d
 from vdcos.providers.failover.outlook import OUTLOOK
-from vdcos.runtime.availability import Foretold
-from vdcos.runtime.metrics import Metrics
+from vdcos.runtime.availability import foretold
+from vdcos.runtime.store import Store
 
 STATUS: dict[str, Any] = {
     "waiting": {"count": 3, "names": []},
@@ -21,37 +19,33 @@ STATUS: dict[str, Any] = {
 }
 
 
-def scraped(metrics: Metrics) -> dict[tuple[str, ...], float]:
-    families = text_string_to_metric_families(metrics.scrape().decode())
-    return {
-        (sample.name, *(sample.labels[label] for label in sorted(sample.labels))): sample.value
-        for family in families
-        for sample in family.samples
-        if sample.name.startswith("vdcos_ha_")
-    }
+def scraped(there: Store) -> dict[tuple[str, ...], float]:
+    """The values, by name and the values of their labels."""
+    samples = (sample for family in foretold(there) for sample in family.samples)
+    return {(sample.name, *sample.labels.values()): sample.value for sample in samples}
 
 
 def test_what_is_told() -> None:
     broken = {**d.policy("broken"), "spec": {"stormBrake": {"maxHosts": "many"}}}
     there = store(c.host("host-1"), c.host("host-2", cpu="7"), {**d.policy(), "status": STATUS}, broken, *VMS)
     there.derived(OUTLOOK)
-    metrics = Metrics()
-    Foretold(metrics.registry, there)
-    found = scraped(metrics)
-    assert found["vdcos_ha_vms", d.POLICY, "true"] == 2
-    assert found["vdcos_ha_vms", d.POLICY, "false"] == 2
-    assert found["vdcos_ha_failure_plan_vms", "host-1", "restarts"] == 2
-    assert found["vdcos_ha_failure_plan_vms", "host-1", "stays"] == 2
-    assert found["vdcos_ha_failure_plan_vms", "host-2", "stays"] == 0
-    assert found["vdcos_ha_unprotected_vm", "host-1", "batch", "shop", d.POLICY, "NoCapacity"] == 1
-    assert sum(name[0] == "vdcos_ha_unprotected_vm" for name in found) == 2
-    assert found["vdcos_ha_failover_capacity", d.POLICY, "cpu", "promised"] == 7.5
-    assert found["vdcos_ha_failover_capacity", d.POLICY, "memory", "promised"] == 1 << 30
-    assert found["vdcos_ha_failover_capacity", d.POLICY, "cpu", "available"] == 2
-    assert found["vdcos_ha_waiting_vms", d.POLICY] == 3
+    assert scraped(there) == {
+        ("vdcos_ha_vms", d.POLICY, "RestartsElsewhere"): 2,
+        ("vdcos_ha_vms", d.POLICY, "NoCapacity"): 1,
+        ("vdcos_ha_vms", d.POLICY, "Disabled"): 1,
+        ("vdcos_ha_failure_plan_vms", "host-1", "restarts"): 2,
+        ("vdcos_ha_failure_plan_vms", "host-1", "stays"): 2,
+        ("vdcos_ha_failure_plan_vms", "host-2", "restarts"): 0,
+        ("vdcos_ha_failure_plan_vms", "host-2", "stays"): 0,
+        ("vdcos_ha_waiting_vms", d.POLICY): 3,
+        ("vdcos_ha_failover_promised_cpu_cores", d.POLICY): 7.5,
+        ("vdcos_ha_failover_promised_memory_bytes", d.POLICY): 1 << 30,
+        ("vdcos_ha_failover_available_cpu_cores", d.POLICY): 2,
+        ("vdcos_ha_failover_available_memory_bytes", d.POLICY): 0,
+        ("vdcos_ha_failover_missing_cpu_cores", d.POLICY): 0,
+        ("vdcos_ha_failover_missing_memory_bytes", d.POLICY): 0,
+    }
 
 
 def test_before_there_is_an_outlook_nothing_is_told() -> None:
-    metrics = Metrics()
-    Foretold(metrics.registry, store(c.host("host-1"), *VMS))
-    assert scraped(metrics) == {}
+    assert scraped(store(c.host("host-1"), d.policy(), *VMS)) == {}

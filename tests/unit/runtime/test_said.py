@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from tests.unit.runtime.fake_api import FakeApi
-from tests.unit.runtime.test_reflector import BOXES, QUICK, Box, Seen, until
+from tests.unit.runtime.test_reflector import BOXES, QUICK, Box, Narrow, Seen, until
 from vdcos.core.objects import Key, Meta, Resource
 from vdcos.core.plan import Apply, Create
 from vdcos.runtime import logs
@@ -151,11 +151,11 @@ def test_metrics_count_what_happens() -> None:
     metrics.listed(BOXES, "Expired")
     metrics.undecodable(BOXES)
     metrics.event("posted")
-    assert metric(metrics, "vdcos_reconciles_total{service=boxes,result=done}") == 1
-    assert metric(metrics, "vdcos_reconcile_seconds_sum{service=boxes}") == 0.02
-    assert metric(metrics, "vdcos_writes_total{service=boxes,kind=Box.example.com,verb=status}") == 1
+    assert metric(metrics, "vdcos_reconciles_total{vservice=boxes,result=done}") == 1
+    assert metric(metrics, "vdcos_reconcile_seconds_sum{vservice=boxes}") == 0.02
+    assert metric(metrics, "vdcos_writes_total{vservice=boxes,kind=Box.example.com,verb=status}") == 1
     assert metric(metrics, "vdcos_api_errors_total{verb=watch,code=410}") == 1
-    assert metric(metrics, "vdcos_drift_repairs_total{service=boxes,kind=Box.example.com}") == 2
+    assert metric(metrics, "vdcos_drift_repairs_total{vservice=boxes,kind=Box.example.com}") == 2
     assert metric(metrics, "vdcos_lists_total{kind=Box.example.com,reason=Expired}") == 1
     assert metric(metrics, "vdcos_undecodable_objects_total{kind=Box.example.com}") == 1
     assert metric(metrics, "vdcos_events_total{result=posted}") == 1
@@ -171,8 +171,8 @@ def test_two_operators_in_one_process_do_not_share_metrics() -> None:
 class Quiet:
     """A source that was last told something ``seconds`` ago."""
 
-    def __init__(self, kind: str, seconds: float, unavailable: str = "") -> None:
-        self.resource = Resource("example.com", "v1", "things", kind)
+    def __init__(self, name: str, seconds: float, unavailable: str = "", kind: type[Any] = Box) -> None:
+        self.kind, self.resource = kind, Resource("example.com", "v1", "things", name)
         self.seconds = seconds
         self.unavailable = unavailable
 
@@ -181,17 +181,29 @@ class Quiet:
 
 
 def test_gauges_are_read_when_they_are_scraped() -> None:
-    metrics, queue, now, leading = Metrics(), Queue(), 100.0, False
-    metrics.watch(queue, [Quiet("Box", 7.0)], lambda: leading, lambda: 3, lambda: now)  # type: ignore[list-item]
-    assert metric(metrics, "vdcos_queue_depth") == 0
-    assert metric(metrics, "vdcos_leader") == 0
+    metrics, queue, store, leading = Metrics(), Queue(), Store((Box, Narrow)), False
+    sources: list[Any] = [Quiet("Box", 2.0), Quiet("Box", 7.0, kind=Narrow)]
+    metrics.watch(["boxes"], queue, store, sources, lambda: leading, lambda: 3, lambda: 100.0)
     queue.add(ITEM, 90.0)
+    store.put(Box, store.decoder(Box)(b'{"metadata": {"name": "a", "resourceVersion": "1"}}'))
+    assert metric(metrics, "vdcos_leader") == 0
+    assert metric(metrics, "vdcos_reconciles_in_flight") == 3
+    assert metric(metrics, "vdcos_stored_objects{kind=Box.example.com}") == 1
+    assert metric(metrics, "vdcos_watch_age_seconds{kind=Box.example.com}") == 7, "two sources of one kind"
+    assert metric(metrics, "vdcos_queue_depth") is metric(metrics, "vdcos_queue_oldest_age_seconds") is None
     leading = True
+    assert metric(metrics, "vdcos_leader") == 1
     assert metric(metrics, "vdcos_queue_depth") == 1
     assert metric(metrics, "vdcos_queue_oldest_age_seconds") == 10
-    assert metric(metrics, "vdcos_leader") == 1
-    assert metric(metrics, "vdcos_reconciles_in_flight") == 3
-    assert metric(metrics, "vdcos_watch_age_seconds{kind=Box.example.com}") == 7
+
+
+def test_what_must_not_happen_is_counted_from_0_on() -> None:
+    """Prometheus sees no increase in a counter that begins with 1."""
+    metrics = Metrics()
+    sources: list[Any] = [Quiet("Box", 0.0)]
+    metrics.watch(["boxes"], Queue(), Store((Box,)), sources, lambda: True, lambda: 0, lambda: 0.0)
+    assert metric(metrics, "vdcos_reconciles_total{vservice=boxes,result=bug}") == 0
+    assert metric(metrics, "vdcos_undecodable_objects_total{kind=Box.example.com}") == 0
 
 
 # Health
