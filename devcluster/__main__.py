@@ -50,6 +50,9 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     build_command = commands.add_parser("build", help="build the control plane's programs, if the cache lacks them")
+    build_command.add_argument(
+        "--monitoring", action="store_true", help="and Prometheus, for tests of alerts and dashboards"
+    )
     build_command.set_defaults(command=_build)
 
     up = commands.add_parser("up", parents=[common], help="start the cluster and return when it serves")
@@ -88,8 +91,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _build(_: argparse.Namespace) -> None:
-    build.ensure(build.console_report)
+def _build(options: argparse.Namespace) -> None:
+    build.ensure(build.console_report, more=build.PROMETHEUS if options.monitoring else ())
 
 
 def _settings(options: argparse.Namespace) -> supervisor.Settings:

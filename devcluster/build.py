@@ -56,16 +56,18 @@ _KUBEVIRT_STAMP = _stamp(("kubevirt.io/client-go/version",), KUBEVIRT, gitTreeSt
 
 @dataclass(frozen=True)
 class Program:
-    """One executable: the Go package that it is, in one of our modules (or the absolute path of another), and what the
-    linker stamps into it."""
+    """One executable: the Go package that it is, in one of our modules (or the absolute path of another), what the
+    linker stamps into it, and its build tags."""
 
     name: str
     module: str
     package: str
     stamp: str = ""
+    tags: str = ""
 
     def flags(self) -> list[str]:
-        return ["-trimpath", "-buildvcs=false", f"-ldflags=-s -w {self.stamp}".rstrip()]
+        tags = [f"-tags={self.tags}"] if self.tags else []
+        return ["-trimpath", "-buildvcs=false", f"-ldflags=-s -w {self.stamp}".rstrip(), *tags]
 
 
 PROGRAMS = (
@@ -81,6 +83,12 @@ PROGRAMS = (
     Program("kubevirt-manifests", "kubevirt", "./kubevirt-manifests"),
     Program("cdi", "cdi", "./cdi"),
 )
+PROMETHEUS = tuple(
+    # Without what finds targets in clouds: it is most of the code, and not all of it is to be had as Go modules.
+    Program(name, "prometheus", f"github.com/prometheus/prometheus/cmd/{name}", tags="remove_all_sd")
+    for name in ("promtool", "prometheus")
+)
+"""For the tests of alerts and dashboards; no part of a cluster."""
 _FROM_ASSETS = ("etcd", "kube-apiserver", "kubectl")
 
 _DEFINITION_FILES = {

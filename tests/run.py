@@ -62,7 +62,7 @@ def checks() -> dict[str, list[list[str]]]:
         # The longest first, one at a time (tests/simulation/conftest.py).
         "simulation": [[*pytest, "-n", "2", "--dist", "load", "--maxschedchunk", "1", "tests/simulation"]],
         "devcluster": [
-            [python, "-m", "devcluster", "build"],
+            [python, "-m", "devcluster", "build", "--monitoring"],
             [*pytest, "--timeout=600", "tests/devcluster", "-m", "not scale and not badinput", *two_clusters],
         ],
         "docs": [[str(ROOT / ".venv-tools" / "bin" / "mkdocs"), "build", "--strict"]],

@@ -196,9 +196,9 @@ async def test_nothing_is_written_at_rest_after_a_restart_and_after_a_relist(
             absent = total(second, "vdcos_api_errors_total", 'verb="list"', 'code="404"')
             assert relay.cut() >= kinds - absent
             await soon(lambda: total(second, "vdcos_lists_total", 'reason="Unreachable"') >= kinds - absent)
-            looks = total(second, "vdcos_reconciles_total", 'service="virtualmachine"')
+            looks = total(second, "vdcos_reconciles_total", 'vservice="virtualmachine"')
             cluster.kubectl("label", "namespace", namespace, "seen=again")  # and all of its VMs are looked at
-            await soon(lambda: total(second, "vdcos_reconciles_total", 'service="virtualmachine"') >= looks + 5)
+            await soon(lambda: total(second, "vdcos_reconciles_total", 'vservice="virtualmachine"') >= looks + 5)
             await at_rest(second, 0)
             assert own_writes(cluster, mark) == [], "a list of everything writes nothing"
 
