@@ -133,6 +133,13 @@ RESETS = Metric("vdcos_guest_resets_total", "counter", "VMs that were reset beca
 # The operator
 
 BUILD = Metric("vdcos_build_info", "info", "1, with the version that runs.", ("version",))
+CHECK = Metric(
+    "vdcos_check_ok",
+    "gauge",
+    "1 when what vdcos builds on is there, 0 when something is off or limited for want of it; none while that is not "
+    "known.",
+    ("check", "required"),
+)
 LEADER = Metric("vdcos_leader", "gauge", "1 for the replica that may write.")
 RECONCILES = Metric(
     "vdcos_reconciles_total",

@@ -16,7 +16,13 @@ __all__ = ["differences", "render", "write"]
 
 Services = collections.abc.Sequence[service.Service[typing.Any, typing.Any]]
 
-OWNED: typing.Final = ("crds", "manifests/argocd", "manifests/rbac", "manifests/monitoring/dashboards", "docs/reference")
+OWNED: typing.Final = (
+    "crds",
+    "manifests/argocd",
+    "manifests/rbac",
+    "manifests/monitoring/dashboards",
+    "docs/reference",
+)
 """Directories in which every file of the same suffix is generated; one that no longer is, is removed."""
 
 EXAMPLES: typing.Final = "docs/reference/examples"

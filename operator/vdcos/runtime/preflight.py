@@ -7,11 +7,11 @@ from typing import Any
 
 import prometheus_client
 from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.registry import Collector
 
-from vdcos.core import preflight
+from vdcos.core import metrics, preflight
 from vdcos.core.objects import Key, Unreadable
 from vdcos.core.preflight import Check
+from vdcos.runtime.metrics import Scraped, gauge
 from vdcos.runtime.requests import ApiError
 from vdcos.runtime.store import Store
 
@@ -25,7 +25,7 @@ FIRST_LOOK = 1.0
 Question = Callable[[], Awaitable[Check]]
 
 
-class Preflight(Collector):
+class Preflight:
     """``questions`` are what no object says (rights, schemas); ``ready`` is whether all kinds were listed once."""
 
     def __init__(
@@ -40,7 +40,7 @@ class Preflight(Collector):
         self._ready = ready
         self._answers: list[Check] = []
         self._told: dict[str, Check] = {}
-        registry.register(self)
+        Scraped(registry, ready, self._gauges)
 
     def checks(self) -> list[Check]:
         """How it stands now; nothing before everything was looked at once."""
@@ -66,17 +66,10 @@ class Preflight(Collector):
             said = {"check": check.name, "state": check.state, "why": check.condition().message}
             log.log(level, "check", extra={**said, "limits": " ".join(check.limits)})
 
-    def collect(self) -> Iterable[GaugeMetricFamily]:
+    def _gauges(self) -> Iterable[GaugeMetricFamily]:
         """A series for each check; their number does not depend on the cluster."""
-        family = GaugeMetricFamily(
-            "vdcos_check_ok",
-            "1 when what vdcos builds on is there, 0 when something is off or limited for want of it.",
-            labels=["check", "required"],
-        )
-        for check in self.checks():
-            if check.state != "Unknown":
-                family.add_metric([check.name, str(check.required).lower()], float(check.ok))
-        yield family
+        known = (check for check in self.checks() if check.state != "Unknown")
+        yield gauge(metrics.CHECK, (((each.name, str(each.required).lower()), float(each.ok)) for each in known))
 
 
 async def ask(questions: Mapping[str, Question]) -> list[Check]:
