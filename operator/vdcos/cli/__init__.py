@@ -278,7 +278,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             return ha(chosen)
         case "sim":
-            from vdcos.cli.sim import main as sim
+            try:
+                from vdcos.cli.sim import main as sim
+            except ModuleNotFoundError as error:
+                if error.name != "vdcos.testing":
+                    raise
+                print("vdcos: the simulator is in vdcos' repository, and not in its image or wheel", file=sys.stderr)
+                return 1
 
             return sim(chosen)
         case _:

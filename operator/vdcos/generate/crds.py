@@ -32,6 +32,14 @@ _NESTED_KEYWORDS = {"enum", "properties", "required", "maximum", "minimum", "not
 _SCALARS = {"boolean", "integer", "string"}
 
 
+KEPT: typing.Final = {
+    "argocd.argoproj.io/sync-options": "Prune=false,Delete=false",
+    "helm.sh/resource-policy": "keep",
+    "kustomize.toolkit.fluxcd.io/prune": "disabled",
+}
+"""What has Argo CD, Helm and Flux leave a definition when they remove the rest: all declared VMs would go with it."""
+
+
 class NotStructural(ValueError):
     """A model does not give a schema that the API server, or our own rules, would accept. One line per violation."""
 
@@ -62,7 +70,11 @@ def crd(model: Kind) -> Schema:
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": definition.name, "labels": {"app.kubernetes.io/part-of": "vdcos"}},
+        "metadata": {
+            "name": definition.name,
+            "labels": {"app.kubernetes.io/part-of": "vdcos"},
+            "annotations": dict(KEPT),
+        },
         "spec": {"group": schema.GROUP, "names": names, "scope": definition.scope, "versions": [version]},
     }
 

@@ -17,6 +17,8 @@ _READ = ("get", "list", "watch")
 _VERBS = ("get", "list", "watch", "create", "update", "patch", "delete", "allow")
 _LABELS = {"app.kubernetes.io/part-of": "vdcos"}
 
+_RESTRICTED = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "audit", "warn")}
+
 Grants = dict[tuple[str, str], set[str]]
 """Verbs by API group and resource (with subresource)."""
 
@@ -33,7 +35,7 @@ def operator(services: collections.abc.Iterable[service.Service[typing.Any, typi
     """The operator's identity and its rights: just what the services declare, and what the runtime itself needs."""
     account = {"kind": "ServiceAccount", "name": NAME, "namespace": NAMESPACE}
     return [
-        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": dict(_LABELS)}},
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": _LABELS | _RESTRICTED}},
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": _metadata(NAME, NAMESPACE)},
         _role("ClusterRole", _metadata(NAME), grants(services)),
         _binding("ClusterRoleBinding", _metadata(NAME), account),
