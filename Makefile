@@ -4,11 +4,13 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 # What only looks at the repository (MkDocs, pip-audit, detect-secrets) has an environment and a lock of its own.
 TOOLS  := .venv-tools
+IMAGE  ?= vdcos:dev
+LOCK   := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 # Programs started from here find the project's own interpreter and tools first.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check docs lint format gen verify unit simulation sim mutants devcluster badinput scale bench build clean
+.PHONY: help install run test check docs lint format gen verify unit simulation sim mutants devcluster badinput scale bench build lock image clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,11 +81,20 @@ build: install ## Build the devcluster's control plane from Go modules (once)
 format: install ## Format the Python sources
 	@$(BIN)/ruff format --quiet . && $(BIN)/ruff check --quiet --fix .
 
-gen: install ## Generate CRDs, RBAC and the API reference from the models and services
+gen: install ## Generate CRDs, RBAC, what the chart has of both, and the API reference from the models and services
 	@$(BIN)/vdcos gen
 
 verify: install ## Check that generated files are current
 	@$(BIN)/vdcos gen --check
+
+lock: ## Write requirements.lock, and its parts for the image, for what pyproject.toml asks (takes uv 0.13)
+	@$(LOCK) pyproject.toml --group dev --output-file requirements.lock
+	@$(LOCK) pyproject.toml --constraint requirements.lock --output-file image/runtime.lock
+	@$(LOCK) --group image --constraint requirements.lock --output-file image/build.lock
+
+image: ## Build the container image with podman: IMAGE=vdcos:dev, PLATFORMS=linux/amd64,linux/arm64, PUSH=1
+	podman build --file image/Containerfile $(if $(PLATFORMS),--platform $(PLATFORMS) --manifest,--tag) $(IMAGE) .
+	$(if $(PUSH),podman $(if $(PLATFORMS),manifest push --all,push) $(IMAGE))
 
 clean: ## Remove the virtual environment and caches of this checkout
 	@rm -rf $(VENV) $(TOOLS) build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage

@@ -42,7 +42,7 @@ def checks() -> dict[str, list[list[str]]]:
     two_clusters = ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
     include = ",".join(f"operator/vdcos/{package}/*" for package in COVERED)
     return {
-        "lint": [["ruff", "check", "--quiet", "."]],
+        "lint": [["ruff", "check", "--quiet", "."], ["hadolint", "image/Containerfile"]],
         "format": [["ruff", "format", "--check", "--quiet", "."]],
         "types": [["mypy"]],
         "imports": [["lint-imports", "--no-logo"]],

@@ -104,6 +104,7 @@ def test_every_value_has_a_schema_and_every_schema_a_default() -> None:
     for path, (node, content) in branches.items():
         assert node["properties"].keys() == content.keys(), path
         assert node["additionalProperties"] is False, path
+        assert set(node["required"]) == content.keys(), f"{path}: null would take a value away from the templates"
         for name, leaf in node["properties"].items():
             assert leaf["description"], f"{path}.{name}"
             assert leaf["type"], f"{path}.{name}"
