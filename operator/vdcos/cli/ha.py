@@ -12,7 +12,8 @@ import yaml
 
 from vdcos import api
 from vdcos.cli.plan import columns, count, fill
-from vdcos.core.objects import Key
+from vdcos.cli.safe import safe
+from vdcos.core.objects import Key, Resource
 from vdcos.providers import placement as p
 from vdcos.providers.failover.outlook import OUTLOOK, RESTARTS, Outlook
 from vdcos.runtime import logs
@@ -33,25 +34,44 @@ class NoPlan(Exception):
 def main(chosen: argparse.Namespace) -> int:
     """Returns the exit status."""
     try:
-        served = services(discover_networks())
-        resources = kinds(served)
-        store = Store(resources, indexes(served), dated(served))
         logs.configure("text", logging.ERROR)
-        origin = Origin.find(chosen.kubeconfig, chosen.context)
-        for complaint in asyncio.run(fill(store, resources, origin)):
-            print(f"vdcos ha: {complaint}", file=sys.stderr)
+        store, complaints = world(Origin.find(chosen.kubeconfig, chosen.context))
+        for complaint in complaints:
+            print(f"vdcos ha: {safe(complaint)}", file=sys.stderr)
         if chosen.what == "drill":
             found = drill(store, chosen.host)
             show(found, chosen.output, drill_table, sys.stdout)
         else:
             show(status(store), chosen.output, status_table, sys.stdout)
     except (NoCluster, NoPlan) as error:
-        print(f"vdcos ha: {error}", file=sys.stderr)
+        print(f"vdcos ha: {safe(error)}", file=sys.stderr)
         return FAILED
     except ApiError as error:
         print(f"vdcos ha: the API server does not answer ({error.reason}): {error.message}", file=sys.stderr)
         return FAILED
     return WELL
+
+
+def world(origin: Origin) -> tuple[Store, list[str]]:
+    """All that services read, and why some of it cannot be read. Raises NoCluster and ApiError."""
+    store, resources = _empty()
+    return store, asyncio.run(fill(store, resources, origin))
+
+
+def of_trees(trees: Iterable[Tree]) -> Store:
+    """A world of some objects of ours."""
+    store, resources = _empty()
+    known = {(resource.api_version, resource.kind): kind for kind, resource in resources.items()}
+    for tree in trees:
+        kind = known[tree["apiVersion"], tree["kind"]]
+        store.put(kind, store.decoder(kind)(json.dumps(tree).encode()))
+    return store
+
+
+def _empty() -> tuple[Store, dict[type[Any], Resource]]:
+    served = services(discover_networks())
+    resources = kinds(served)
+    return Store(resources, indexes(served), dated(served)), resources
 
 
 def show(found: Tree, output: str, table: Any, stream: TextIO) -> None:
@@ -105,8 +125,8 @@ def drill_table(found: Tree) -> str:
     """A drill for people."""
     vms = found["virtualMachines"]
     head = (
-        f"If {found['host']} died now, {found['restarts']} of {count(len(vms), 'VM')} would restart, in this order, "
-        f"and {found['stays']} would not. Nothing was touched.\n"
+        f"If {safe(found['host'])} died now, {found['restarts']} of {count(len(vms), 'VM')} would restart, in this "
+        f"order, and {found['stays']} would not. Nothing was touched.\n"
     )
     rows = [("TIER", "VM", "PRIORITY", "TARGET", "REASON", "")]
     rows += [

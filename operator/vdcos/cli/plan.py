@@ -12,6 +12,7 @@ from typing import Any, TextIO
 import yaml
 
 from vdcos.cli.admission import admitted
+from vdcos.cli.safe import safe
 from vdcos.core.conditions import READY
 from vdcos.runtime import logs
 from vdcos.runtime.credentials import NoCluster, Origin
@@ -169,9 +170,10 @@ def table(reports: Sequence[Report]) -> str:
         lines += [f"  {row}" for row in columns(rows)] or ["  nothing to do"]
         ready = report.condition(READY)
         if report.error:
-            lines += [f"  error: {report.error}"]
+            lines += [f"  error: {safe(report.error)}"]
         elif ready:
-            lines += [f"  Ready would be {ready['status']}, {ready['reason']}: {ready['message']}".rstrip(": ")]
+            said = f"{ready['status']}, {ready['reason']}: {ready['message']}"
+            lines += [f"  Ready would be {safe(said)}".rstrip(": ")]
         lines += [""]
     changes = sum(len(report.steps) for report in reports)
     lines += [f"{count(changes, 'action')} on {len(reports) - quiet} of {count(len(reports), 'object')}."]
@@ -184,6 +186,7 @@ def count(number: int, thing: str) -> str:
 
 
 def columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Rows with their cells aligned."""
+    """Rows with their cells aligned, and nothing in them that steers a terminal."""
+    rows = [tuple(map(safe, row)) for row in rows]
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
