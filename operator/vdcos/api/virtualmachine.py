@@ -230,10 +230,26 @@ class Disk(Model):
         ),
     ] = DiskSource(blank=Blank())
     """What is on it when it is new; ignored when a retained disk is found."""
+    claim_name: ObjectName | None = None
+    """The PersistentVolumeClaim that is this disk, where KubeVirt ran the VM before. It is taken over together with the
+    KubeVirt VM that uses it. When left out, the disk is made, under a name of its own.
+    """
     deletion_policy: Literal["Retain", "Delete"] = "Retain"
     """What happens to the disk when the VM is deleted. A disk that is removed from this list is always kept."""
 
     rules = (
+        Rule(
+            "!has(self.claimName) || has(self.source.blank)",
+            "a claim that is there is not filled: leave out the source",
+            ".source",
+        ),
+        Rule(
+            "has(self.claimName) == has(oldSelf.claimName)"
+            " && (!has(self.claimName) || self.claimName == oldSelf.claimName)",
+            "a disk cannot become another claim; remove the disk, and add one of another name",
+            ".claimName",
+            "FieldValueForbidden",
+        ),
         Rule(
             "!self.name.startsWith('vdcos-')",
             "names that begin with vdcos- are reserved",
@@ -556,6 +572,10 @@ class VirtualMachineSpec(Model):
         Rule(
             "self.all(d, !has(d.bootOrder) || self.exists_one(e, has(e.bootOrder) && e.bootOrder == d.bootOrder))",
             "no two disks may have the same bootOrder",
+        ),
+        Rule(
+            "self.all(d, !has(d.claimName) || self.exists_one(e, has(e.claimName) && e.claimName == d.claimName))",
+            "no two disks may be the same claim",
         ),
     ] = ()
     """Disks."""

@@ -23,6 +23,8 @@ REQUESTED = f"{ownership.GROUP}/requested"
 """Annotation: bytes that the disk was created with. It never changes: growth shows in the claim."""
 SIZE = f"{ownership.GROUP}/size"
 """Annotation of a claim: bytes that were declared when the disk last grew."""
+CLAIM = f"{ownership.GROUP}/claim"
+"""Annotation of a disk that was taken over: its own name. A copy has the annotation, too, and another name."""
 GROWN_UNDER = f"{ownership.GROUP}/grown-under"
 """Annotation of a claim: uid of the VirtualMachineInstance that ran when the disk grew and cannot see it."""
 
@@ -35,6 +37,17 @@ def name(vm: str, disk: str) -> str:
     return ownership.joined_name(vm, disk)
 
 
+def claim(vm: str, disk: str, claim_name: str | None) -> str:
+    """The name of a disk's DataVolume and claim, where it may be one that was taken over."""
+    return claim_name or name(vm, disk)
+
+
+def is_named(meta: Meta) -> bool:
+    """Whether an object with the marks of a disk is that disk. CDI copies our labels to passing claims of its own
+    (prime, scratch), and KubeVirt to restored ones, which have other names."""
+    return meta.name in (name(meta.label(VM), meta.label(DISK)), meta.annotation(CLAIM))
+
+
 def labels(vm: str, disk: str, datastore: str) -> dict[str, str]:
     return {ownership.MANAGED_BY: ownership.MANAGER, VM: vm, DISK: disk, DATASTORE: datastore}
 
@@ -42,6 +55,11 @@ def labels(vm: str, disk: str, datastore: str) -> dict[str, str]:
 def is_disk(meta: Meta, vm: str, disk: str) -> bool:
     """Whether an object is this disk of this VM, and not somebody else's of the same name."""
     return meta.label(VM) == vm and meta.label(DISK) == disk
+
+
+def is_held_by(meta: Meta, owner: Meta) -> bool:
+    """Whether a disk would go with an object."""
+    return any(ref.uid == owner.uid for ref in meta.owner_references)
 
 
 def requested(meta: Meta) -> int:
@@ -73,9 +91,7 @@ def _bytes(text: str | int) -> int:
 
 
 def _datastore(held: DataVolume | PersistentVolumeClaim) -> Iterable[str]:
-    """Its datastore. CDI copies our labels to passing claims of its own (prime, scratch), which have other names."""
-    meta = held.metadata
-    if (datastore := meta.label(DATASTORE)) and meta.name == name(meta.label(VM), meta.label(DISK)):
+    if (datastore := held.metadata.label(DATASTORE)) and is_named(held.metadata):
         yield datastore
 
 

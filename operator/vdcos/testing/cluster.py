@@ -182,7 +182,7 @@ class Cluster:
         held = change.held
         if change.type == "DELETED":
             self._collect(held)
-        elif change.type == "ADDED" and held.meta.get("ownerReferences"):
+        elif held.meta.get("ownerReferences") and (change.type == "ADDED" or self._got_dead_owners(resource, held)):
             self._call("gc", (resource, held.key))
         if resource in (VM, VMI):
             self._call("vm", held.key)
@@ -832,6 +832,15 @@ class Cluster:
         for resource, held in self.api.everything():
             if held.owned_by(gone.meta["uid"]):
                 self._call("gc", (resource, held.key))
+
+    def _got_dead_owners(self, resource: Resource, held: Held) -> bool:
+        """Whether owners that are gone were put on something that had none: KubeVirt VMs that are taken over. The
+        garbage collector looks at new owners whenever there are some."""
+        if resource != VM or held.deleting:
+            return False
+        names = {owner["name"]: owner["uid"] for owner in held.meta["ownerReferences"]}
+        named = (shelf.get(Key(held.key.namespace, name)) for shelf in self.api.objects.values() for name in names)
+        return not any(owner is not None and owner.meta["uid"] in names.values() for owner in named)
 
     def _gc(self, which: tuple[Resource, Key]) -> None:
         resource, key = which

@@ -305,9 +305,14 @@ def _what_waits(template: Tree, runs: Tree) -> Iterator[str]:
             yield field
 
 
+def _disk_key(vm: Held, disk: Tree) -> Key:
+    """Where a disk is: under a name of its own, or the claim that it is declared to be."""
+    return Key(vm.key.namespace, disk.get("claimName") or disks.name(vm.key.name, disk["name"]))
+
+
 def _has_grown_since(world: World, vm: Held, disk: Tree, vmi: Held) -> bool:
     """Whether a disk asks for more than it did when the instance was made."""
-    key = disks.key(*vm.key, disk["name"])
+    key = _disk_key(vm, disk)
     sizes: list[str] = []
     born = next(c.held.version for c in world.api.changes(VMI) if c.held.meta["uid"] == vmi.meta["uid"])
     for change in world.api.changes(PVC):
@@ -333,7 +338,7 @@ def _disks_are_as_said(world: World, vm: Held) -> bool:
         if in_order or waits:
             assert held is not None
             _expect(where, "its claim", held.key.name, tells.get("claimName"))
-            older = held.meta["creationTimestamp"] < vm.meta["creationTimestamp"]
+            older = held.meta["creationTimestamp"] < vm.meta["creationTimestamp"] and "claimName" not in disk
             _expect(where, "whether it is used again", older, tells.get("reused", False))
         if in_order and not tells.get("made"):
             raise Violation("status truth", f"{where} is Ready, and was never made, it says")
@@ -535,7 +540,7 @@ def datastore_is_as_found(world: World, datastore: Held) -> None:
         }
         _expect(datastore.key, "what it can do", _without_empty(can), _without_empty(status.get("capabilities", {})))
     machines = world.api.all(kinds.VIRTUAL_MACHINE)
-    used = {disks.key(*vm.key, disk["name"]) for vm in machines for disk in vm.tree["spec"].get("disks", ())}
+    used = {_disk_key(vm, disk) for vm in machines for disk in vm.tree["spec"].get("disks", ())}
     retained, tenants = sorted(there.keys() - used), sorted({key.namespace for key in there})
     _expect(datastore.key, "its disks", len(there), status["disks"])
     _expect(datastore.key, "its tenants", _usage(tenants), _without_empty(status["tenants"]))
@@ -569,7 +574,8 @@ def promised(world: World, datastore: str) -> dict[Key, int]:
     found: dict[Key, int] = {}
     for held in (*world.api.all(DV), *world.api.all(PVC)):
         labels = held.meta.get("labels", {})
-        ours = held.key.name == disks.name(labels.get(disks.VM, ""), labels.get(disks.DISK, ""))
+        brought = held.meta.get("annotations", {}).get(disks.CLAIM)
+        ours = held.key.name in (brought, disks.name(labels.get(disks.VM, ""), labels.get(disks.DISK, "")))
         volumes = [owner["name"] for owner in held.meta.get("ownerReferences", ()) if owner["kind"] == DV.kind]
         going = volumes and world.api.get(DV, Key(held.key.namespace, volumes[0])) is None
         if ours and labels.get(disks.DATASTORE) == datastore and not going:

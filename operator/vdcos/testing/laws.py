@@ -71,7 +71,7 @@ class Laws:
 
     def wrote(self, world: World, write: Write) -> None:
         _users_objects_are_theirs(write)
-        _what_is_not_ours_is_left_alone(write)
+        _what_is_not_ours_is_left_alone(world, write)
         _what_others_add_stays(write)
         _new_disks_are_as_declared(world, write)
         _reacts_in_time(world, write)
@@ -161,13 +161,28 @@ def _users_objects_are_theirs(write: Write) -> None:
             raise Violation("user objects", f"{part} of {resource.kind} {before.key} were written")
 
 
-def _what_is_not_ours_is_left_alone(write: Write) -> None:
+def _is_handed_over(world: World, resource: Resource, held: Held) -> bool:
+    """A KubeVirt VM whose owner lets a VirtualMachine of its name have it, or a disk that such a VM uses and the
+    VirtualMachine names."""
+    if resource == VM:
+        agreed = held.meta.get("annotations", {}).get("vdcos.dev/adoptable") == "true"
+        return agreed and world.api.get(kinds.VIRTUAL_MACHINE, held.key) is not None
+    for machine in world.api.all(kinds.VIRTUAL_MACHINE):
+        child = world.api.get(VM, machine.key)
+        named = any(disk.get("claimName") == held.key.name for disk in machine.tree["spec"].get("disks", ()))
+        if named and machine.key.namespace == held.key.namespace and child is not None:
+            return child.owned_by(machine.meta["uid"]) or _is_handed_over(world, VM, child)
+    return False
+
+
+def _what_is_not_ours_is_left_alone(world: World, write: Write) -> None:
     """An object of somebody else under a name that we want stays as it is."""
     if write.before is None or write.request.resource in OURS:
         return
     meta = write.before.meta
     owned = any(ref["apiVersion"].startswith(GROUP) for ref in meta.get("ownerReferences", ()))
-    if not owned and disks.VM not in meta.get("labels", {}) and meta.get("labels", {}).get(MANAGED) != MANAGER:
+    marked = disks.VM in meta.get("labels", {}) or meta.get("labels", {}).get(MANAGED) == MANAGER
+    if not owned and not marked and not _is_handed_over(world, write.request.resource, write.before):
         raise Violation("others' objects", f"{write.request.method} of {write.request.path}, which is not ours")
 
 
@@ -306,9 +321,10 @@ def _what_is_said_is_of_this_vm(world: World, write: Write) -> None:
     if vm is None:
         return
     told = vm.tree.get("status", {}).get("virtualMachine", {}).get("uid")
-    for change in world.api.changes(VM) if told else ():
-        if change.held.meta["uid"] == told and not change.held.owned_by(vm.meta["uid"]):
-            raise Violation("status truth", f"{vm.key} is said to have a KubeVirt VM that is not its own")
+    known = [change.held for change in world.api.changes(VM) if change.held.meta["uid"] == told] if told else []
+    if known and not any(held.owned_by(vm.meta["uid"]) for held in known):
+        # One that was taken over was not its own before.
+        raise Violation("status truth", f"{vm.key} is said to have a KubeVirt VM that is not its own")
     applied = condition(vm, "Applied")
     if vm.deleting or applied.get("status") != "True" or applied["observedGeneration"] != vm.meta["generation"]:
         return
@@ -329,7 +345,7 @@ def _ready_is_earned(world: World, write: Write) -> None:
         return
     by_hand = any(resource in (DV, PVC, NAMESPACE) for resource, _ in world.deleted)
     for disk in vm.tree["spec"].get("disks", ()) if not by_hand else ():
-        volume = world.api.get(DV, disks.key(*vm.key, disk["name"]))
+        volume = world.api.get(DV, _disk_key(vm, disk))
         if volume is not None and volume.tree.get("status", {}).get("phase") not in FILLED:
             raise Violation("status truth", f"{vm.key} becomes Ready, and there is nothing on {volume.key} yet")
     if vm.tree["spec"].get("powerState", "PoweredOn") != "PoweredOn" or synced.get("reason") in STAYS_OFF:
@@ -428,8 +444,13 @@ def _status_is_true(world: World, vm: Held) -> None:
         _disk_is_there(world, vm, disk, on)
 
 
+def _disk_key(vm: Held, disk: Tree) -> Key:
+    """Where a disk is: under a name of its own, or the claim that it is declared to be."""
+    return Key(vm.key.namespace, disk.get("claimName") or disks.name(vm.key.name, disk["name"]))
+
+
 def _disk_is_there(world: World, vm: Held, disk: Tree, on: bool) -> None:
-    key = disks.key(vm.key.namespace, vm.key.name, disk["name"])
+    key = _disk_key(vm, disk)
     claim, volume = world.api.get(PVC, key), world.api.get(DV, key)
     held = volume or claim
     if held is None or (on and (claim is None or claim.tree["status"]["phase"] != "Bound")):

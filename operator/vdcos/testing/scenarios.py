@@ -331,6 +331,34 @@ WEB = Create(machine())
 GOES = Create(merge(machine(), {"spec": {"disks": [disk(deletionPolicy="Delete")]}}))
 """A VM that takes its disk along."""
 READY = {"shop/web": "Ready"}
+OLD_DISK = {
+    "apiVersion": DV.api_version,
+    "kind": DV.kind,
+    "metadata": {"name": "old-root", "namespace": "shop"},
+    "spec": {"source": {"blank": {}}, "storage": {"storageClassName": "block",
+                                                  "resources": {"requests": {"storage": "1Gi"}}}},
+}  # fmt: skip
+OLD_VM = {
+    "apiVersion": VM.api_version,
+    "kind": VM.kind,
+    "metadata": {"name": "web", "namespace": "shop"},
+    "spec": {"runStrategy": "Always", "template": {"spec": {
+        "domain": {"memory": {"guest": "1Gi"}, "cpu": {"sockets": 1, "cores": 1, "threads": 1}, "devices": {
+            "disks": [{"name": "root", "disk": {"bus": "virtio"}}],
+            "interfaces": [{"name": "default", "masquerade": {}, "macAddress": "02:00:00:00:00:07"}]}},
+        "networks": [{"name": "default", "pod": {}}],
+        "volumes": [{"name": "root", "dataVolume": {"name": "old-root"}}]}}},
+}  # fmt: skip
+OLD_ALONE = Together((Create(OLD_DISK), Create(OLD_VM)))
+"""A VM and its disk that nobody declared to us."""
+OLD = Together((
+    Create(OLD_DISK),
+    Create(merge(OLD_VM, {"metadata": {"annotations": {"vdcos.dev/adoptable": "true"}}})),
+))  # fmt: skip
+BROUGHT = merge(machine(disks=0, nics=()), {"spec": {
+    "disks": [disk("root", claimName="old-root")],
+    "nics": [{"name": "default", "network": "internet", "macAddress": "02:00:00:00:00:07"}],
+}})  # fmt: skip
 BASE = (GOLD, LAN)
 
 
@@ -416,6 +444,12 @@ def catalogue() -> tuple[Scenario, ...]:
         Scenario("the name is taken", (Create({"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine",
             "metadata": {"name": "web", "namespace": "shop"}, "spec": {"runStrategy": "Halted", "template": {"spec": {
                 "domain": {}}}}}), WEB), {"shop/web": "NameTaken"}, BASE),
+        Scenario("the child is detached, and comes back", (WEB, Edit(VM, "shop/web", {
+            "metadata": {"ownerReferences": None}}, "admin")), READY, BASE),
+        Scenario("a KubeVirt VM is taken over", (OLD, Create(BROUGHT)), READY, (*BASE, POD_NETWORK)),
+        Scenario("a KubeVirt VM is taken over, and its word comes last", (OLD_ALONE, Create(BROUGHT), Edit(
+            VM, "shop/web", {"metadata": {"annotations": {"vdcos.dev/adoptable": "true"}}}, "admin")), READY,
+            (*BASE, POD_NETWORK)),
         Scenario("first power-on makes the disk", (WEB,), READY, BASE, {"volumeBindingMode": "WaitForFirstConsumer"}),
         Scenario("the operator restarts", (WEB, Restart(), Declare("shop/web", {"powerState": "PoweredOff"})), READY,
                  BASE),

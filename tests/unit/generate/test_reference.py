@@ -18,7 +18,8 @@ def lines(model: type[api.Resource]) -> list[str]:
     [
         "| `powerState` | `PoweredOn` \\| `PoweredOff` | `PoweredOn` |  | Whether the VM shall run. |",
         "| `cpu.sockets` | integer | `1` | 1 to 512 | Sockets; these can grow while the VM runs. |",
-        "| `disks[]` | list |  | at most 32, unique by name<br>no two disks may have the same bootOrder | Disks. |",
+        "| `disks[]` | list |  | at most 32, unique by name<br>no two disks may have the same bootOrder<br>no two"
+        " disks may be the same claim | Disks. |",
         "| `disks[].source.blank` | object |  |  | Nothing: an empty disk. |",
         "| `placement.affinity[].matchLabels` | map of strings |  | at most 16<br>keys must be label names such as"
         " topology.kubernetes.io/zone, values label values: letters, digits and, between them, '-', '_', '.' |"

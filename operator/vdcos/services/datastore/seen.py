@@ -21,9 +21,10 @@ PATIENCE = 2.0
 """Seconds that an account may be behind. A look counts every disk; without patience a burst would cost its square."""
 
 
-class _Disk(msgspec.Struct, frozen=True):
+class _Disk(msgspec.Struct, frozen=True, rename="camel"):
     name: str
     datastore: str
+    claim_name: str = ""
 
 
 class _MachineSpec(msgspec.Struct, frozen=True):
@@ -38,16 +39,17 @@ _machine = msgspec.json.Decoder(_Machine).decode
 
 
 def declared(machine: Own) -> frozenset[tuple[str, str]]:
-    """The disks that a VirtualMachine declares, as name and datastore; nothing for a malformed one."""
+    """The disks that a VirtualMachine declares, as claim and datastore; nothing for a malformed one."""
+    vm = machine.metadata.name
     try:
-        return frozenset((disk.name, disk.datastore) for disk in _machine(machine.raw).spec.disks)
+        declared = _machine(machine.raw).spec.disks
+        return frozenset((disks.claim(vm, disk.name, disk.claim_name), disk.datastore) for disk in declared)
     except msgspec.DecodeError:
         return frozenset()
 
 
 def _disk_keys(machine: Own) -> Iterable[str]:
-    meta = machine.metadata
-    return (str(disks.key(meta.namespace, meta.name, disk)) for disk, _ in declared(machine))
+    return (str(Key(machine.metadata.namespace, claim)) for claim, _ in declared(machine))
 
 
 DECLARED: Index[Any] = Index(api.VirtualMachine, _disk_keys)

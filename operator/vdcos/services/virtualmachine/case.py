@@ -22,6 +22,7 @@ from vdcos.core.plan import Action, Instant
 from vdcos.providers.failover import room
 from vdcos.providers.networks import Problem, Providers
 from vdcos.services.virtualmachine import (
+    adoption,
     capacity,
     data_volumes,
     hardware,
@@ -86,12 +87,25 @@ class Case:
         """Why the child's name is not to be had, ever; "" when it is free, or will be."""
         if self.child is None or self.ours:
             return ""
-        if data_volumes.is_former(self.child.metadata, self.owner):
+        if data_volumes.is_former(self.child.metadata, self.owner) or self.adopts is not None:
             return ""
         return (
             f"KubeVirt VM {self.child.metadata.key} exists and is not managed by this object; it is left alone. "
-            "Rename this VirtualMachine, or remove that VM"
+            "Rename this VirtualMachine, remove that VM, or have it taken over (kubectl vdc import)"
         )
+
+    @cached_property
+    def adopts(self) -> kubevirt.VirtualMachine | None:
+        """The KubeVirt VM of this name that is not ours yet, and is to become so."""
+        child = self.child
+        if child is None or self.mine or child.metadata.deletion_timestamp is not None:
+            return None
+        return child if adoption.agrees(child.metadata) else None
+
+    @cached_property
+    def lent(self) -> Mapping[str, str]:
+        """The claims that the KubeVirt VM uses, by volume: one that is ours, or is to become so."""
+        return adoption.claims(self.seen.child_spec) if self.mine or self.adopts is not None else {}
 
     @cached_property
     def template(self) -> Mapping[str, Any]:
@@ -133,6 +147,7 @@ class Case:
             lack=self.lack.message() if self.lack is not None and self.admitted is None else "",
             growth=self.lack.message() if self.lack is not None and self.admitted is not None else "",
             waits_for=self.unresolved or ("the name is taken" if self.taken else ""),
+            adopts=self.adopts is not None,
             before=self.stored(power.SYNCED)[1],
             unplaced=pods.unplaced(self.instance),
             trouble=pods.trouble(self.complaints),
@@ -206,6 +221,8 @@ class Case:
                 instance=self.instance.metadata.uid if self.instance else "",
                 grows_live=self.gate("ExpandDisks"),
                 cdi=self.seen.cdi,
+                child=self.child.metadata if self.child is not None and self.mine else None,
+                lent=self.lent.get(disk.name, "") == disk.claim_name,
             )
             decision = storage.decide(look)
             pledged[disk.datastore] = pledged.get(disk.datastore, 0) + decision.promised
@@ -403,7 +420,7 @@ class Case:
 
     def _volume(self, decision: storage.Decision) -> Volume:
         """How the disk is referred to: as it was before, since a change would be a reason to restart."""
-        disk, claim = decision.disk, names.name(self.owner.name, decision.disk.name)
+        disk, claim = decision.disk, names.claim(self.owner.name, decision.disk.name, decision.disk.claim_name)
         live: Mapping[str, Any] = next((v for v in self.template.get("volumes", ()) if v["name"] == disk.name), {})
         for source in ("dataVolume", "persistentVolumeClaim"):
             if claim in live.get(source, {}).values():

@@ -7,10 +7,10 @@ from vdcos.core import conditions, ownership
 from vdcos.core.drift import drift, stamped
 from vdcos.core.foreign import kubevirt
 from vdcos.core.foreign.kubevirt import VirtualMachine
-from vdcos.core.objects import Meta, Unreadable
+from vdcos.core.objects import Meta, Object, Unreadable
 from vdcos.core.plan import Apply, Instant, Patch
 from vdcos.providers.failover import room
-from vdcos.services.virtualmachine import capacity
+from vdcos.services.virtualmachine import adoption, capacity
 from vdcos.services.virtualmachine.case import Case, Said
 from vdcos.services.virtualmachine.observe import APPLIED
 
@@ -29,6 +29,8 @@ def converge(case: Case) -> Said:
     """Bring the child to what is wanted, if it is ours to change."""
     if isinstance(case.seen.child, Unreadable):
         return Said(conditions=(conditions.unknown(APPLIED, "KubeVirtUnreadable", case.seen.child.why),))
+    if case.adopts is not None:
+        return _adopt(case, case.adopts)
     if case.child is not None and not case.mine:
         return _not_mine(case)
     if case.unresolved:
@@ -57,6 +59,23 @@ def _not_mine(case: Case) -> Said:
         return Said(conditions=(conditions.false(APPLIED, "NameTaken", case.taken),))
     message = "the previous KubeVirt VM of this name is being deleted; waiting until it is gone"
     return Said(conditions=(conditions.false(APPLIED, "PreviousTerminating", message),))
+
+
+def _adopt(case: Case, child: VirtualMachine) -> Said:
+    """Take over a KubeVirt VM that was there before: nothing of it changes until it is ours."""
+    if case.unresolved:
+        message = f"KubeVirt VM {child.metadata.key} is taken over once everything is there ({case.unresolved})"
+        return Said(conditions=(conditions.false(APPLIED, "Waiting", message),))
+    if left_out := adoption.left_out(case.owner.name, case.cr.spec, case.seen.child_spec):
+        message = (
+            f"KubeVirt VM {child.metadata.key} has what this object does not declare, and would lose it: "
+            f"{', '.join(left_out)}. Declare it; kubectl vdc import makes a manifest that is complete"
+        )
+        return Said(conditions=(conditions.false(APPLIED, "AdoptionIncomplete", message),))
+    held = [each for disk in case.seen.disks.values() for each in (disk.volume, disk.claim) if isinstance(each, Object)]
+    actions = adoption.next_step(case.owner, child, case.seen.child_spec, held)
+    message = f"KubeVirt VM {child.metadata.key} is being taken over as it is"
+    return Said(actions, (conditions.false(APPLIED, "Adopting", message),))
 
 
 def _keep(case: Case, child: kubevirt.VirtualMachine | None) -> Said:

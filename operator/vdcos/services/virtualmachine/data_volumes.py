@@ -132,7 +132,27 @@ def release(held: Held, owner: Meta) -> Patch:
     index = next(i for i, ref in enumerate(held.metadata.owner_references) if ref.uid == owner.uid)
     at = f"/metadata/ownerReferences/{index}"
     operations = ({"op": "test", "path": f"{at}/uid", "value": owner.uid}, {"op": "remove", "path": at})
-    return _patch(held, operations, f"disk {held.metadata.label(disks.DISK)} is to be retained")
+    return _patch(held, operations, f"disk {held.metadata.label(disks.DISK) or held.metadata.name} is to be retained")
+
+
+def mark(held: Held, owner: Meta, disk: words.Disk, volume: DataVolume | None) -> Patch:
+    """Make a disk ours that its KubeVirt VM has brought along."""
+    marks = disks.labels(owner.name, disk.name, disk.datastore)
+    notes = {disks.CLAIM: held.metadata.name}
+    if volume is not None and (size := disks.asked(volume)):
+        notes[disks.REQUESTED] = str(size)
+    operations: list[Mapping[str, Any]] = []
+    for place, known, added in (
+        ("labels", held.metadata.labels, marks),
+        ("annotations", held.metadata.annotations, notes),
+    ):
+        if known is None:
+            operations += _absent(f"/metadata/{place}", {})
+        operations += [
+            {"op": "add", "path": f"/metadata/{place}/{name.replace('/', '~1')}", "value": value}
+            for name, value in added.items()
+        ]
+    return _patch(held, operations, f"disk {disk.name} was taken over")
 
 
 def _absent(path: str, value: Any) -> tuple[Mapping[str, Any], ...]:

@@ -21,6 +21,7 @@ MADE: frozenset[Phase] = frozenset({"Ready", "Expanding"})
 
 FIRST_POWER_ON = "FirstPowerOn"
 NOT_OURS = "DiskNotOurs"
+NOT_ADOPTED = "DiskNotAdopted"
 LOST = "DiskLost"
 
 
@@ -42,6 +43,10 @@ class Look:
     """Uid of the running instance, or ""."""
     grows_live: bool
     cdi: Cdi | None
+    child: Meta | None = None
+    """The KubeVirt VM, once it is ours."""
+    lent: bool = False
+    """The KubeVirt VM uses the claim that is declared as this disk."""
 
     @cached_property
     def volume(self) -> DataVolume | None:
@@ -70,6 +75,8 @@ class Look:
         """Bytes of a disk that exists: as declared when it was created or last grew, else what its claim requests."""
         grown = disks.grown_to(self.claim.metadata) if self.claim else 0
         created = max(disks.requested(held.metadata) for held in self.held)
+        if not created and self.disk.claim_name and self.volume is not None:
+            created = disks.asked(self.volume)
         return grown or created or (disks.claimed(self.claim) if self.claim else 0)
 
 
@@ -115,12 +122,45 @@ def _unreadable(look: Look) -> Decision | None:
 def _not_ours(look: Look) -> Decision | None:
     for held in look.held:
         if not disks.is_disk(held.metadata, look.owner.name, look.disk.name):
+            if look.disk.claim_name:
+                return _not_lent(look, held)
             message = (
                 f"{held.resource.kind} {held.metadata.name} exists and is not this disk (it lacks the labels "
                 f"{disks.VM} and {disks.DISK}); it is left alone. Rename the disk, or remove that object"
             )
             return Decision(look.disk, False, NOT_OURS, message, phase="Failed")
     return None
+
+
+def _not_lent(look: Look, held: DataVolume | PersistentVolumeClaim) -> Decision | None:
+    """A claim that was not taken over yet: only what its KubeVirt VM uses is, and never another VM's disk."""
+    other = held.metadata.label(disks.VM)
+    if other:
+        message = f"{held.resource.kind} {held.metadata.name} is a disk of VirtualMachine {other}; it is left alone"
+        return Decision(look.disk, False, NOT_ADOPTED, message, phase="Failed")
+    if not look.lent:
+        message = (
+            f"claim {look.disk.claim_name} is taken over only together with a KubeVirt VM {look.owner.name} that uses "
+            f"it as volume {look.disk.name}, and there is none that may be; kubectl vdc import tells how"
+        )
+        return Decision(look.disk, False, NOT_ADOPTED, message, phase="Failed")
+    for refusal in (
+        _namespace_unknown,
+        _datastore_unreadable,
+        _datastore_missing,
+        _datastore_deleting,
+        _datastore_forbidden,
+    ):
+        if said := refusal(look):
+            return Decision(look.disk, False, *said, phase="Pending")
+    return None
+
+
+def _claim_missing(look: Look) -> Decision | None:
+    if look.held or not look.disk.claim_name:
+        return None
+    message = f"there is no claim {look.disk.claim_name} in namespace {look.owner.namespace}; correct claimName"
+    return Decision(look.disk, False, "ClaimMissing", message, phase="Pending")
 
 
 def _leaving(look: Look) -> Decision | None:
@@ -138,10 +178,10 @@ def _leaving(look: Look) -> Decision | None:
 def _lost(look: Look) -> Decision | None:
     if look.held or not look.made:
         return None
+    name = disks.claim(look.owner.name, look.disk.name, look.disk.claim_name)
     message = (
-        f"DataVolume {disks.name(look.owner.name, look.disk.name)} was deleted by somebody, with the data. It is not "
-        "replaced by an empty one silently: restore it under its name, or remove the disk from spec.disks and add it "
-        "again to get a new one"
+        f"DataVolume {name} was deleted by somebody, with the data. It is not replaced by an empty one silently: "
+        "restore it under its name, or remove the disk from spec.disks and add it again to get a new one"
     )
     return Decision(look.disk, False, LOST, message, phase="Failed")
 
@@ -175,13 +215,14 @@ def _new(look: Look) -> Decision | None:
 
 def _existing(look: Look) -> Decision:
     """A disk that is there: kept in the right hands, grown, and described."""
-    size, reused = look.recorded, "" < look.held[0].metadata.creation_timestamp < look.created
+    older = "" < look.held[0].metadata.creation_timestamp < look.created
+    size, reused = look.recorded, older and not look.disk.claim_name
     decision = Decision(
         look.disk,
         True,
         size=size,
         reused=reused,
-        actions=data_volumes.hand_over(look.held, look.owner, look.disk),
+        actions=_taken_over(look) or data_volumes.hand_over(look.held, look.owner, look.disk),
         has_volume=look.volume is not None,
         restart=bool(look.instance)
         and look.claim is not None
@@ -194,7 +235,19 @@ def _existing(look: Look) -> Decision:
     return decision
 
 
-RULES: tuple[Rule, ...] = (_unreadable, _not_ours, _leaving, _lost, _refused, _new, _existing)
+def _taken_over(look: Look) -> tuple[Action, ...]:
+    """A disk that its KubeVirt VM brought along becomes ours: it has our marks, and KubeVirt's VM does not own it. That
+    VM may claim it once more before it notices that it is not to any more; so this is looked at for ever."""
+    if not look.disk.claim_name or look.child is None:
+        return ()
+    freed = [
+        data_volumes.release(held, look.child) for held in look.held if disks.is_held_by(held.metadata, look.child)
+    ]
+    new = [held for held in look.held if not disks.is_disk(held.metadata, look.owner.name, look.disk.name)]
+    return (*freed, *(data_volumes.mark(held, look.owner, look.disk, look.volume) for held in new))
+
+
+RULES: tuple[Rule, ...] = (_unreadable, _not_ours, _leaving, _lost, _claim_missing, _refused, _new, _existing)
 
 
 # Why a new disk may not be made

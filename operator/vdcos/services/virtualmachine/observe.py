@@ -229,7 +229,7 @@ def _protected(key: Key, world: Snapshot) -> Condition | None:
 
 
 def _disk(key: Key, disk: api.virtualmachine.Disk, world: Snapshot) -> SeenDisk:
-    at = disks.key(key.namespace, key.name, disk.name)
+    at = Key(key.namespace, disks.claim(key.name, disk.name, disk.claim_name))
     datastore = world.get(api.Datastore, Key("", disk.datastore))
     storage_class: Any = None
     if isinstance(datastore, api.Datastore):
@@ -287,9 +287,10 @@ class _Source(msgspec.Struct, frozen=True):
     snapshot: _Named | None = None
 
 
-class _Disk(msgspec.Struct, frozen=True):
+class _Disk(msgspec.Struct, frozen=True, rename="camel"):
     name: str = ""
     datastore: str = ""
+    claim_name: str = ""
     source: _Source = _Source()
 
 
@@ -335,7 +336,7 @@ def dependencies(own: Own) -> Iterable[str]:
     yield f"Namespace//{namespace}"
     for disk in slim.spec.disks:
         yield f"Datastore//{disk.datastore}"
-        yield f"PersistentVolumeClaim/{namespace}/{disks.name(name, disk.name)}"
+        yield f"PersistentVolumeClaim/{namespace}/{disks.claim(name, disk.name, disk.claim_name)}"
         if disk.source.pvc:
             yield f"PersistentVolumeClaim/{namespace}/{disk.source.pvc.name}"
         if disk.source.snapshot:

@@ -106,6 +106,8 @@ class Facts:
     """Why there is no room to start it, or ""."""
     growth: str = ""
     """Why there is no room for it to grow, or ""."""
+    adopts: bool = False
+    """A KubeVirt VM that is not ours yet is to be taken over: whether it runs is not ours to say."""
 
     @property
     def on(self) -> bool:
@@ -208,6 +210,13 @@ def _held_off(facts: Facts) -> Outcome | None:
         return None
     message = f"the VM is powered on once it may use what it refers to ({facts.held_off})"
     return Outcome("PoweredOff", conditions.false(SYNCED, "NotAllowed", message))
+
+
+def _adopts(facts: Facts) -> Outcome | None:
+    if not facts.adopts:
+        return None
+    message = "the KubeVirt VM goes on as it is until it is taken over"
+    return Outcome("Unknown", conditions.unknown(SYNCED, "Adopting", message))
 
 
 def _waits_for_turn(facts: Facts) -> Outcome | None:
@@ -327,6 +336,7 @@ def _starting(facts: Facts) -> Outcome:
 
 RULES: tuple[Rule, ...] = (
     _unreadable,
+    _adopts,
     _not_created,
     _waits_for_turn,
     _stopping,

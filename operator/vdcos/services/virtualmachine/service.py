@@ -47,8 +47,8 @@ def _dependents(kind: str) -> Keys:
 def _disk(held: Any, world: Snapshot) -> Iterable[Key]:
     """The VM of a disk; whoever refers to it by name; and who waits for room that it may have taken."""
     meta = held.metadata
-    vm, disk = meta.label(disks.VM), meta.label(disks.DISK)
-    if vm and meta.name == disks.name(vm, disk):  # and not one of CDI's passing claims, which get our labels, too
+    vm = meta.label(disks.VM)
+    if vm and disks.is_named(meta):
         yield Key(meta.namespace, vm)
     yield from world.keys(DEPENDENTS, f"PersistentVolumeClaim/{meta.namespace}/{meta.name}")
     if datastore := meta.label(disks.DATASTORE):

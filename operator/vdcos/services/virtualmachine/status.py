@@ -68,7 +68,7 @@ def _guest_os(instance: VirtualMachineInstance) -> str:
 def _disk(case: Case, decision: storage.Decision) -> Mapping[str, Any]:
     fields: dict[str, Any] = {"name": decision.disk.name, "phase": decision.phase}
     if decision.attachable:
-        fields["claimName"] = disks.name(case.owner.name, decision.disk.name)
+        fields["claimName"] = disks.claim(case.owner.name, decision.disk.name, decision.disk.claim_name)
         fields["size"] = quantity.human(decision.size)
     if decision.progress:
         fields["progress"] = decision.progress
