@@ -58,11 +58,14 @@ SAYING = {"false": 1, "unknown": 1, "stalled": 0, "Problem": 0}
 """Functions that say that something is wrong, and which of their arguments is the reason."""
 
 
-def complaints() -> set[str]:
-    """The reasons that stand literally in such calls of the services and providers."""
+PARTS = tuple(ROOT / "operator" / "vdcos" / part for part in ("services", "providers"))
+
+
+def complaints(*parts: Path) -> set[str]:
+    """The reasons that stand literally in such calls of the services and providers, or of some parts of them."""
     found: set[str] = set()
-    for part in ("services", "providers"):
-        for source in sorted((ROOT / "operator" / "vdcos" / part).rglob("*.py")):
+    for part in parts or PARTS:
+        for source in sorted(part.rglob("*.py")):
             for call in (node for node in ast.walk(ast.parse(source.read_text())) if isinstance(node, ast.Call)):
                 name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
                 position = SAYING.get(name)
