@@ -1,6 +1,6 @@
-"""Everything that is derived from models, services and metrics: CRDs and RBAC, both again as templates of the Helm chart,
-Argo CD's health script, reference pages, dashboards. `make gen` writes it, `make verify` fails when the files in the
-repository are not what would be written."""
+"""Everything that is derived from models, services and metrics: CRDs and RBAC, both again as templates of the Helm
+chart, Argo CD's health script, reference pages, dashboards. `make gen` writes it, `make verify` fails when the files in
+the repository are not what would be written."""
 
 import collections.abc
 import difflib
