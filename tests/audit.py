@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ TOOLS = ROOT / ".venv-tools" / "bin"
 LOCKS = ("requirements.lock", "tools.lock")
 BASELINE = ".secrets.baseline"
 SKIPPED = 77
+MOVED = 3
+"""The hook's exit status when known findings are on other lines now."""
 
 
 @dataclass(frozen=True)
@@ -80,13 +83,18 @@ def secrets() -> int:
     """Look through all tracked files for what looks like a secret and is not in the baseline."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     files = [name for name in listed.split("\0") if name and (ROOT / name).is_file()]
-    hook = [TOOLS / "detect-secrets-hook", "--baseline", BASELINE]
-    done = subprocess.run([*hook, *files], cwd=ROOT, check=False, capture_output=True, text=True)
-    print(done.stdout or f"no secrets in {len(files)} files", end="" if done.stdout else "\n")
-    if done.returncode:
-        print(done.stderr.strip())
-        print(f"If it is none: detect-secrets scan --baseline {BASELINE}, look at the difference, and commit it")
-    return 1 if done.returncode else 0
+    with tempfile.TemporaryDirectory() as folder:
+        # A copy: the hook writes new line numbers into it, and ends with another status then.
+        known = Path(folder) / BASELINE
+        known.write_text((ROOT / BASELINE).read_text())
+        hook = [TOOLS / "detect-secrets-hook", "--baseline", known]
+        done = subprocess.run([*hook, *files], cwd=ROOT, check=False, capture_output=True, text=True)
+    if done.returncode in (0, MOVED):
+        print(f"no secrets in {len(files)} files")
+        return 0
+    print(f"{done.stdout.strip()}\n{done.stderr.strip()}".strip())
+    print(f"If it is none: detect-secrets scan --baseline {BASELINE}, look at the difference, and commit it")
+    return 1
 
 
 if __name__ == "__main__":
