@@ -59,7 +59,7 @@ def verdict(report: dict[str, Any]) -> Verdict:
 
 def audit(lock: str) -> Verdict:
     """Ask about every package of a lock file. Only what pip-audit writes counts: it ends well when it skips all."""
-    command = [TOOLS / "pip-audit", "--disable-pip", "--require-hashes", "--requirement", lock]
+    command = [str(TOOLS / "pip-audit"), "--disable-pip", "--require-hashes", "--requirement", lock]
     options = ["--format", "json", "--progress-spinner", "off", "--aliases", "off", "--desc", "off"]
     done = subprocess.run([*command, *options], cwd=ROOT, check=False, capture_output=True, text=True)
     try:
@@ -87,7 +87,7 @@ def secrets() -> int:
         # A copy: the hook writes new line numbers into it, and ends with another status then.
         known = Path(folder) / BASELINE
         known.write_text((ROOT / BASELINE).read_text())
-        hook = [TOOLS / "detect-secrets-hook", "--baseline", known]
+        hook = [str(TOOLS / "detect-secrets-hook"), "--baseline", str(known)]
         done = subprocess.run([*hook, *files], cwd=ROOT, check=False, capture_output=True, text=True)
     if done.returncode in (0, MOVED):
         print(f"no secrets in {len(files)} files")

@@ -77,7 +77,8 @@ def put(base: Tree, path: str, part: Any) -> Tree:
     below: Any = part
     for step in reversed(path.split(".") if path else ()):
         below = {step: below}
-    return _merged(whole, below)
+    merged: Tree = _merged(whole, below)
+    return merged
 
 
 def _merged(old: Any, new: Any) -> Any:

@@ -349,19 +349,6 @@ def _others_are_served(stage: Stage) -> bool:
     return bool(labels.get("seen") == stage.name)
 
 
-def _runs(stage: Stage) -> None:
-    stage.create(vm(stage, ON))
-    eventually(lambda: stage.get("vmi")["status"]["phase"] == "Running", SOON)
-
-
-def _forged_agent(stage: Stage) -> bool:
-    """Says of a guest, in KubeVirt's place, what a guest's agent could say; its host soon says otherwise."""
-    said = {"prettyName": ESCAPES + "x" * 5000}
-    stage.patch("vmi", stage.name, {"status": {"guestOSInfo": said}})
-    told = stage.get("vdcvm")["status"].get("guestOs", "")
-    return "evil" in told and _is_clean(told, 128)
-
-
 def _is_clean(text: object, longest: int) -> bool:
     return isinstance(text, str) and bool(text) and text.isprintable() and len(text) <= longest
 
@@ -534,13 +521,13 @@ SECTIONS: Mapping[str, tuple[Attempt, ...]] = {
             Refused(SCHEMA, "unknown field"),
         ),
         Attempt(
-            "a definition of his own under the name of a Network of others",
+            "under the name of a Network of others, a definition of his own",
             both(lambda s: s.create(definition("front")), declare(**nic("front"))),
             Undone("NetworkReady", "NamespaceNotAllowed"),
             OWNER,
         ),
         Attempt(
-            "a definition of his own under the name of a Network that serves him",
+            "under the name of a Network that serves him, a definition",
             _taken_definition,
             Undone("NetworkReady", "AttachmentNotOurs", "does not belong to Network"),
             OWNER,
@@ -982,12 +969,6 @@ SECTIONS: Mapping[str, tuple[Attempt, ...]] = {
             "escape sequences in what KubeVirt's refusal repeats",
             declare(**override(f"{SPEC}/subdomain", ESCAPES)),
             Undone("Stalled", "Refused", "subdomain"),
-        ),
-        Attempt(
-            "escape sequences in the name of a guest's operating system",
-            _runs,
-            Harmless("what guests say is shortened to one line that prints", _forged_agent),
-            OWNER,
         ),
         Attempt(
             "an Event about a pod of another namespace",
