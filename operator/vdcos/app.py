@@ -103,7 +103,7 @@ async def _run(settings: Settings) -> None:
     metrics = Metrics()
     served = services(discover_networks())
     resources = kinds(served)
-    store = Store(resources, [*indexes(served), *datacenter.TOLD.values()], dated(served))
+    store = Store(resources, [*indexes(served), *datacenter.INDEXES], dated(served))
     queue = Queue(random.random)
     events = Events({service.name: service.resource for service in served}, me, metrics.event)
     elector = Elector(settings.namespace, settings.lease, me)

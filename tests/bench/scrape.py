@@ -117,7 +117,7 @@ def heard(vms: int) -> tuple[float, float]:
         each for each in catalogue.indexes(served) if isinstance(each, Index) and each.kind is api.VirtualMachine
     ]
     plain = filled(vms, 0, declared)
-    counting = filled(vms, 0, [*declared, *datacenter.TOLD.values()])
+    counting = filled(vms, 0, [*declared, *datacenter.INDEXES])
     spent: dict[str, list[float]] = {"plain": [], "counting": []}
     for version in range(2, 2 + ROUNDS):
         decode = plain.decoder(api.VirtualMachine)
@@ -133,7 +133,7 @@ def heard(vms: int) -> tuple[float, float]:
 
 def scraped(vms: int, hosts: int) -> tuple[float, float, int]:
     """Milliseconds to read, and to read and write as text, and the number of samples."""
-    store = filled(vms, hosts, datacenter.TOLD.values())
+    store = filled(vms, hosts, datacenter.INDEXES)
     metrics = Metrics()
     Scraped(metrics.registry, lambda: True, lambda: datacenter.read(store))
     samples = sum(len(family.samples) for family in datacenter.read(store))

@@ -1,13 +1,13 @@
 """Metrics of the datacenter by state, read from what the store holds: objects by their conditions, VMs, hosts,
 datastores, networks. What is said of an object is kept beside it in a few words when it is heard of, so that a scrape
-never looks at ten thousand objects; the numbers of hosts, datastores and networks are read from their statuses.
+never looks at ten thousand objects; of datastores and networks, which are few, it reads the statuses.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from prometheus_client.core import GaugeMetricFamily
@@ -88,6 +88,35 @@ class _Host(msgspec.Struct, frozen=True):
 _decode_host = msgspec.json.Decoder(_Host).decode
 
 
+class _Figures(NamedTuple):
+    """What is told of one host; CPUs in cores, memory in bytes."""
+
+    state: str
+    policy: str
+    vms: int | None
+    allocatable: tuple[float, float] | None
+    reserved: tuple[float, float] | None
+
+
+def _figures(own: Own) -> _Figures:
+    status = _decode_host(own.raw).status
+    return _Figures(
+        status.state or UNKNOWN, status.policy, status.vms, _cores(status.capacity), _cores(status.reserved)
+    )
+
+
+def _cores(amounts: _Amounts | None) -> tuple[float, float] | None:
+    if amounts is None:
+        return None
+    found = amounts_of({"cpu": amounts.cpu, "memory": amounts.memory})
+    return found.cpu / 1000, found.memory
+
+
+FIGURES: Index[Any] = Index(api.Host, value=_figures)
+INDEXES = (*TOLD.values(), FIGURES)
+"""All that a store needs for ``read``."""
+
+
 def read(store: Store) -> Iterator[GaugeMetricFamily]:
     """All of it, as it is now. What nothing is said about yet has no sample: 0 would be an answer."""
     counted = {kind: Counter(store.indexed(index).values.values()) for kind, index in TOLD.items()}
@@ -138,22 +167,17 @@ def _hosts(store: Store) -> Iterator[GaugeMetricFamily]:
             metrics.HOST_MEMORY_RESERVED,
         )
     ]
-    for key, own in sorted(store.shelf(api.Host).objects.items()):
-        try:
-            status = _decode_host(own.raw).status  # type: ignore[union-attr]
-        except msgspec.MsgspecError:
-            continue
-        about.add_metric((key.name, status.state or UNKNOWN, status.policy), 1)
-        if status.vms is not None:
-            vms.add_metric((key.name,), status.vms)
-        for amounts, of_cpu, of_memory in (
-            (status.capacity, cpu, memory),
-            (status.reserved, cpu_reserved, memory_reserved),
-        ):
-            if amounts is not None:
-                found = amounts_of({"cpu": amounts.cpu, "memory": amounts.memory})
-                of_cpu.add_metric((key.name,), found.cpu / 1000)
-                of_memory.add_metric((key.name,), found.memory)
+    for key, figures in sorted(store.indexed(FIGURES).values.items()):
+        name = (key.name,)
+        about.add_metric((key.name, figures.state, figures.policy), 1)
+        if figures.vms is not None:
+            vms.add_metric(name, figures.vms)
+        if figures.allocatable is not None:
+            cpu.add_metric(name, figures.allocatable[0])
+            memory.add_metric(name, figures.allocatable[1])
+        if figures.reserved is not None:
+            cpu_reserved.add_metric(name, figures.reserved[0])
+            memory_reserved.add_metric(name, figures.reserved[1])
     yield from families
 
 

@@ -23,6 +23,10 @@ from vdcos.runtime.store import Store
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
+# When a counter began is asked by nobody, and would be a series beside each of them.
+prometheus_client.disable_created_metrics()
+
+
 class Scraped(Collector):
     """Gauges that are read whenever they are scraped, as long as ``tells`` says so.
 

@@ -24,7 +24,7 @@ class Watched:
     """A store that is told things, and what is scraped of it."""
 
     def __init__(self, *manifests: Tree) -> None:
-        self.store = Store(api.KINDS.values(), datacenter.TOLD.values())
+        self.store = Store(api.KINDS.values(), datacenter.INDEXES)
         self.version = 0
         for manifest in manifests:
             self.hear(manifest)
@@ -175,7 +175,7 @@ def names(metrics: Metrics) -> Iterator[str]:
 
 @pytest.mark.parametrize("leads", [True, False])
 def test_all_metrics_are_there_and_who_does_not_lead_tells_nothing_of_the_datacenter(leads: bool) -> None:
-    metrics, store = Metrics(), Store(api.KINDS.values(), datacenter.TOLD.values())
+    metrics, store = Metrics(), Store(api.KINDS.values(), datacenter.INDEXES)
     metrics.watch(["host"], Queue(), store, [], lambda: leads, lambda: 0, lambda: 0.0)
     Availability(metrics.registry, store, lambda: leads, lambda: 0.0)
     Scraped(metrics.registry, lambda: leads, lambda: datacenter.read(store))
