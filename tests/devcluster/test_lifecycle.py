@@ -72,7 +72,8 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         else:
             directory = str(tmp_path_factory.mktemp("lifecycle"))
             cluster = stack.enter_context(Cluster.running(hosts=HOSTS, directory=Path(directory)))
-        cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
+        if NAMESPACE not in cluster.kubectl("get", "namespaces", "-o", "name"):
+            cluster.kubectl("create", "namespace", NAMESPACE)
         yield cluster
 
 

@@ -198,7 +198,7 @@ def test_an_instance_type_replaces_cpu_and_memory() -> None:
         ("1.10.0-rc.1", [], [], True),
         ("v1.9.0", [], ["ExpandDisks"], False),
         ("", [], [], False),
-        ("v2.0.0", [], [], False),
+        ("v2.0.0", [], [], True),
         ("v1.x", [], [], False),
     ],
 )
