@@ -20,9 +20,9 @@ State = Literal["OK", "Limited", "Missing", "Unknown"]
 Read = Callable[[type[Any]], Mapping[Key, Any] | Unreadable]
 """All objects of a kind, or why they cannot be read."""
 
-KUBEVIRT_TESTED = (1, 8), (1, 9)
-"""The oldest and the newest version of KubeVirt that is known. Others are not refused: what they lack shows where it is
-used."""
+KUBEVIRT_KNOWN = (1, 8), (1, 9)
+"""The oldest and the newest version of KubeVirt whose ways are known; the first is the one of the tests. Others are not
+refused: what they lack shows where it is used."""
 
 KINDS: tuple[type[Any], ...] = (
     KubeVirt,
@@ -89,7 +89,7 @@ def kubevirt(read: Read) -> Check:
     version, phase = found.status.observed_kube_virt_version, found.status.phase
     if not version:
         return replace(check, state="Missing", found=f"it is {phase or 'not deployed'}", cost=cost, remedy=_DEPLOYMENT)
-    oldest, newest = KUBEVIRT_TESTED
+    oldest, newest = KUBEVIRT_KNOWN
     if found.version is not None and found.version < oldest:
         cost = "what it lacks is refused by its API, and the conditions of the objects concerned say so"
         remedy = f"upgrade to {_dotted(oldest)} or newer, which vdcos is tested with"
@@ -98,7 +98,7 @@ def kubevirt(read: Read) -> Check:
         cost = "it is being changed, or fails to be: VMs go on, and changes to them may have to wait"
         return replace(check, state="Limited", found=f"{version}, {phase}", cost=cost, remedy=_DEPLOYMENT)
     newer = found.version is not None and found.version > newest
-    return replace(check, found=f"{version}, newer than vdcos was tested with" if newer else version, limits=())
+    return replace(check, found=f"{version}, newer than this vdcos knows" if newer else version, limits=())
 
 
 def live_update(read: Read) -> Check:

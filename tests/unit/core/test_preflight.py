@@ -98,7 +98,7 @@ NO_KUBEVIRT = ("ExpandDisks", "DeclarativeHotplugVolumes", "HostDevices", "LiveU
         ("KubeVirt", [kubevirt(version="", phase="Deploying")], "KubeVirt", "Missing", "Deploying"),
         ("KubeVirt", [kubevirt(phase="Deploying")], "KubeVirt", "Limited", "v1.8.2, Deploying"),
         ("KubeVirt", [kubevirt("v1.7.9")], "KubeVirt", "Limited", "upgrade to 1.8"),
-        ("KubeVirt", [kubevirt("v1.11.0")], "KubeVirt", "OK", "newer than vdcos was tested with"),
+        ("KubeVirt", [kubevirt("v1.11.0")], "KubeVirt", "OK", "newer than this vdcos knows"),
         ("KubeVirt", [kubevirt("v2.0.0")], "KubeVirt", "OK", "newer"),
         ("KubeVirt", [kubevirt("devel")], "KubeVirt", "OK", "devel"),
         ("KubeVirt", [kubevirt(gates=[])], "ExpandDisks", "Limited", "only after a restart"),
