@@ -13,6 +13,7 @@ import yaml
 from vdcos import __version__
 from vdcos.cli import vdc
 from vdcos.cli.vdc import completion
+from vdcos.runtime.credentials import NoCluster
 
 ROOT = Path(__file__).resolve().parents[4]
 KREW = ROOT / "manifests" / "krew" / "vdc.yaml"
@@ -86,7 +87,7 @@ def test_the_namespace_is_that_of_the_context(tmp_path: Path, monkeypatch: pytes
     assert namespace("--context", "b") == "default"
     assert namespace("-n", "other") == "other"
     assert namespace("-A") == ""
-    with pytest.raises(run.NoCluster, match="there is no context c"):
+    with pytest.raises(NoCluster, match="there is no context c"):
         namespace("--context", "c")
 
 

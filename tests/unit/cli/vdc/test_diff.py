@@ -11,6 +11,7 @@ from tests.unit.cli.vdc import shop as s
 from vdcos.cli.vdc import diff
 from vdcos.cli.vdc import objects as o
 from vdcos.runtime.requests import ApiError
+from vdcos.services.virtualmachine.changes import Running
 
 Tree = dict[str, Any]
 
@@ -114,7 +115,7 @@ async def test_a_change_of_a_network_concerns_those_who_use_it() -> None:
 
 
 def test_what_people_see() -> None:
-    reports = [
+    reports: list[Tree] = [
         {"kind": "VirtualMachine", "namespace": "shop", "name": "web-1", "result": "changed", "changes": [
             {"field": "spec.cpu.sockets", "before": 2, "after": 4, "takesEffect": "by live migration"},
             {"field": "spec.memory.size", "before": "4Gi", "after": "2Gi", "takesEffect": "at the next start",
@@ -157,7 +158,7 @@ def test_what_a_forecast_depends_on_is_read_from_what_runs() -> None:
         },
     }
     found = diff.running(s.WEB, s.datacenter(child, instance, kubevirt))
-    assert found == diff.Running(
+    assert found == Running(
         up=True,
         staged=True,
         migrates=True,

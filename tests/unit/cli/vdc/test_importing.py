@@ -13,6 +13,7 @@ from vdcos import api
 from vdcos.cli.vdc import importing
 from vdcos.cli.vdc import objects as o
 from vdcos.cli.vdc.objects import Objects
+from vdcos.core.objects import Key
 from vdcos.testing.trees import merge
 
 Tree = dict[str, Any]
@@ -123,7 +124,7 @@ def test_a_manifest_as_people_see_it() -> None:
 
 
 def test_what_is_refused_is_a_comment_and_what_is_data_a_list() -> None:
-    bad = importing.Draft(importing.Key("shop", "bad"), refused=["a reason"])
+    bad = importing.Draft(Key("shop", "bad"), refused=["a reason"])
     stream = io.StringIO()
     importing.write([bad, draft(machine())], "yaml", stream)
     assert stream.getvalue().startswith(

@@ -15,6 +15,7 @@ from vdcos.cli.safe import safe
 from vdcos.cli.vdc import availability, diff, importing, status, tree, why
 from vdcos.cli.vdc.objects import Objects
 from vdcos.cli.vdc.screen import Branch, Screen, Word
+from vdcos.core.objects import Key
 
 EVIL = "\x1b]0;gone\x07\x1b[2J\x1b[31m\x9b5A\r\n\u202egpj\u2066\u200b\u2028" + "x"
 """Sets a title, clears the screen, moves the cursor (in 7 and 8 bits), goes to another line, turns text round."""
@@ -72,15 +73,20 @@ def _draw(found: Objects) -> dict[str, Callable[[Screen], None]]:
             {"namespace": EVIL, "name": EVIL, "tier": 0, "priority": EVIL, "target": EVIL, "reason": EVIL, "why": EVIL}
         ],
     }
-    reports = [
+    reports: list[dict[str, Any]] = [
         {"kind": "Host", "namespace": EVIL, "name": EVIL, "result": "refused", "message": EVIL, "changes": []},
         {"kind": "VirtualMachine", "name": EVIL, "result": "changed",
          "changes": [{"field": EVIL, "before": EVIL, "after": {"a": EVIL}, "takesEffect": "at once", "why": EVIL}]},
     ]  # fmt: skip
+
+    def explained(screen: Screen) -> None:
+        for each in every:
+            why.show(why.why(found, each), screen, NOW)
+
     return {
         "status": lambda screen: status.show(status.status(found), screen),
         "tree": lambda screen: tree.show([tree.tree(found, each) for each in ours], [EVIL], screen),
-        "why": lambda screen: [why.show(why.why(found, each), screen, NOW) for each in every] and None,
+        "why": explained,
         "plan": lambda screen: availability.show_plan(plan, screen),
         "drill": lambda screen: availability.show_drill(drill, screen),
         "diff": lambda screen: diff.show(reports, screen),
@@ -105,9 +111,9 @@ def test_in_colour_there_are_colours_and_nothing_else(what: str) -> None:
 def test_what_is_imported_cannot_leave_its_comment() -> None:
     """A manifest that a person pipes into kubectl apply has no line that somebody else wrote."""
     stream = io.StringIO()
-    refused = importing.Draft(importing.Key("shop", "web"), refused=[f"a\n- kind: Secret{EVIL}"])
+    refused = importing.Draft(Key("shop", "web"), refused=[f"a\n- kind: Secret{EVIL}"])
     fine = importing.Draft(
-        importing.Key("shop", "web"), {"metadata": {"name": f"a\x1b{EVIL}"}}, at_start=[f"x\nkind: Secret{EVIL}"]
+        Key("shop", "web"), {"metadata": {"name": f"a\x1b{EVIL}"}}, at_start=[f"x\nkind: Secret{EVIL}"]
     )
     importing.write([refused, fine], "yaml", stream)
     assert not BOUND.search(stream.getvalue())
