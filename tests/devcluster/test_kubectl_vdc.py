@@ -356,7 +356,8 @@ async def test_what_is_wrong_is_found_from_kubectl(cluster: Cluster, namespace: 
     missing = vdc(cluster, "why", "vm/nobody", "-n", namespace)
     assert (missing.out, missing.status) == ("", 1)
     assert "there are: full, well" in missing.err
-    completed = subprocess.run(
+    completed = await asyncio.to_thread(
+        subprocess.run,
         [Path(sys.executable).parent / "kubectl_complete-vdc", "why", "-n", namespace, "vm/w"],
         env=cluster.environment(),
         capture_output=True,
