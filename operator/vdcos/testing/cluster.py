@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -44,9 +44,7 @@ from vdcos.testing.hypervisor.values import (
     PodGone,
     PodSeen,
     PowerOff,
-    Process,
     Recover,
-    Run,
     Undelivered,
     Up,
     Verb,
@@ -117,7 +115,6 @@ class Show(NamedTuple):
 
 Happens = Call | Tell | Show
 Later = Callable[[float, Happens], None]
-Begun = TypeVar("Begun", Run, Process)
 
 
 class Cluster:
@@ -232,8 +229,8 @@ class Cluster:
             (
                 host.powered, host.connected, host.hung, host.boots, host.session, host.handler, host.addresses,
                 tuple(sorted(host.faults.items())), tuple(sorted(host.pods)), tuple(sorted(host.vmis)),
-                frozenset(_since(run, "started", long_ago) for run in host.runs.values()),
-                frozenset(_since(process, "since", long_ago) for process in host.processes.values()),
+                frozenset(replace(run, started=max(run.started, long_ago)) for run in host.runs.values()),
+                frozenset(replace(process, since=max(process.since, long_ago)) for process in host.processes.values()),
                 host.deferred, round(max(host.up_since, long_ago), 1),
             )
             for host in self.hosts.values()
@@ -867,11 +864,6 @@ class Cluster:
                 return
         if not inside:
             self._finalizer(NAMESPACE, space, KUBERNETES, False)
-
-
-def _since(what: Begun, when: str, long_ago: float) -> Begun:
-    """The same, as if it had begun no earlier than that."""
-    return what if getattr(what, when) >= long_ago else replace(what, **{when: long_ago})
 
 
 _CONTROLLERS: Mapping[str, Callable[[Cluster, Any], None]] = {
