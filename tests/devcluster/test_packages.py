@@ -51,6 +51,12 @@ def test_helm_and_kustomize_install_the_same(helm: Helm, kubectl: Path, overlay:
     assert len(by_helm) > 25
 
 
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_deleting_an_overlay_deletes_no_definition(kubectl: Path, overlay: str) -> None:
+    found = packages.kustomize(kubectl, MANIFESTS / "overlays" / overlay)
+    assert "CustomResourceDefinition" not in {kind for kind, _, _ in found}
+
+
 def test_a_difference_would_be_seen(helm: Helm, kubectl: Path) -> None:
     by_helm = helm.template("--set", "replicas=3", "--set", "networkPolicy.enabled=false")
     told = difference(by_kustomize(kubectl, "default"), by_helm)
