@@ -21,6 +21,7 @@ ATTENTION: typing.Final = frozenset(
         "DiskElsewhere",
         "DiskLarger",
         "DiskLost",
+        "DiskNotAdopted",
         "DiskNotOurs",
         "ExpansionUnsupported",
         "ImportFailed",
@@ -41,6 +42,7 @@ ATTENTION: typing.Final = frozenset(
         # What a VM may have, and where it may be
         "DeviceNotAllowed",
         "DeviceNotPermitted",
+        "TolerationNotAllowed",
         "FeatureDisabled",
         "InstancetypeNotAllowed",
         "InsufficientFailoverCapacity",
@@ -50,6 +52,7 @@ ATTENTION: typing.Final = frozenset(
         "NotAllowed",
         "PreferenceNotAllowed",
         # The VM of KubeVirt
+        "AdoptionIncomplete",
         "CrashLoop",
         "HostNotResponding",
         "NameTaken",
@@ -122,7 +125,9 @@ PASSING: typing.Final = frozenset(
         "StorageClassMissing",
         "Unreadable",
         "Waiting",
+        "ClaimMissing",
         # Under way
+        "Adopting",
         "ApiTrouble",
         "ApiUnavailable",
         "Attaching",

@@ -340,6 +340,12 @@ OPERATOR: typing.Final = Board(
                 unit="ops",
             ),
             Panel(
+                "Missing",
+                "What vdcos builds on and does not find, or not as it should be; vdcos check says what that costs.",
+                (Query("min by (check, required) (vdcos_check_ok) == 0"),),
+                shown="table",
+            ),
+            Panel(
                 "Leadership", "1 for the replica that may write.", (Query("max by (pod) (vdcos_leader)", "{{pod}}"),)
             ),
         ),

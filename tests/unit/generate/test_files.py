@@ -15,6 +15,8 @@ REPOSITORY = Path(__file__).parents[3]
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     shutil.copytree(REPOSITORY / generate.EXAMPLES, tmp_path / generate.EXAMPLES)
+    (tmp_path / generate.RULES).parent.mkdir(parents=True)
+    shutil.copy(REPOSITORY / generate.RULES, tmp_path / generate.RULES)
     return tmp_path
 
 

@@ -9,10 +9,12 @@ import pytest
 from tests.unit.services import datacenter as d
 from vdcos import api
 from vdcos.core import metrics as declared
+from vdcos.core import preflight
 from vdcos.core.objects import Key
 from vdcos.runtime import datacenter
 from vdcos.runtime.availability import Availability, foretold
 from vdcos.runtime.metrics import Metrics, Scraped
+from vdcos.runtime.preflight import Preflight
 from vdcos.runtime.queue import Queue
 from vdcos.runtime.store import Store
 
@@ -175,11 +177,12 @@ def names(metrics: Metrics) -> Iterator[str]:
 
 @pytest.mark.parametrize("leads", [True, False])
 def test_all_metrics_are_there_and_who_does_not_lead_tells_nothing_of_the_datacenter(leads: bool) -> None:
-    metrics, store = Metrics(), Store(api.KINDS.values(), datacenter.INDEXES)
+    metrics, store = Metrics(), Store((*api.KINDS.values(), *preflight.KINDS), datacenter.INDEXES)
     metrics.watch(["host"], Queue(), store, [], lambda: leads, lambda: 0, lambda: 0.0)
     Availability(metrics.registry, store, lambda: leads, lambda: 0.0)
     Scraped(metrics.registry, lambda: leads, lambda: datacenter.read(store))
     Scraped(metrics.registry, lambda: leads, lambda: foretold(store))
+    Preflight(metrics.registry, store, {}, lambda: True)
     found = list(names(metrics))
     assert len(found) == len(set(found))
     assert set(found) == {metric.name for metric in declared.ALL if leads or not metric.by_leader}

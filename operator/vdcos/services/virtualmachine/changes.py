@@ -71,7 +71,10 @@ def changes(before: words.VirtualMachineSpec, after: words.VirtualMachineSpec, r
     found = list(_each(before, after, running))
     if not running.restart_pending and any(change.when == "at the next start" for change in found):
         # What waits for a restart may come with the same write, and KubeVirt sees all of it at once.
-        found = list(_each(before, after, replace(running, restart_pending=True)))
+        then = _each(before, after, replace(running, restart_pending=True))
+        found = [
+            first if first.when == "at the next start" else second for first, second in zip(found, then, strict=True)
+        ]
     yield from found
 
 

@@ -271,7 +271,7 @@ def test_what_an_uninstallation_detached_is_ours_again() -> None:
     there = b.running(b.vm(disks=[b.disk()]))
     there.change(b.CHILD, b.KEY, metadata={"ownerReferences": None})
     b.settle(there)
-    assert b.whys(there) == ["take over the KubeVirt VM"]
+    assert b.whys(there) == ["take back the KubeVirt VM that was detached from an earlier VirtualMachine of this name"]
     assert b.says(there, "Ready")[0] == "True"
 
 
