@@ -356,15 +356,14 @@ async def test_what_is_wrong_is_found_from_kubectl(cluster: Cluster, namespace: 
     missing = vdc(cluster, "why", "vm/nobody", "-n", namespace)
     assert (missing.out, missing.status) == ("", 1)
     assert "there are: full, well" in missing.err
-    completed = await asyncio.to_thread(
-        subprocess.run,
-        [Path(sys.executable).parent / "kubectl_complete-vdc", "why", "-n", namespace, "vm/w"],
+    completion = await asyncio.create_subprocess_exec(
+        Path(sys.executable).parent / "kubectl_complete-vdc",
+        *("why", "-n", namespace, "vm/w"),
         env=cluster.environment(),
-        capture_output=True,
-        text=True,
-        check=True,
+        stdout=asyncio.subprocess.PIPE,
     )
-    assert completed.stdout == "vm/well\n:4\n"
+    completed, _ = await completion.communicate()
+    assert completed == b"vm/well\n:4\n"
 
 
 async def test_a_tenant_sees_what_he_may_and_hears_what_he_may_not(
