@@ -10,7 +10,7 @@ LOCK   := uv pip compile --quiet --universal --python-version 3.11 --generate-ha
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check docs lint format gen verify unit simulation sim mutants devcluster badinput scale bench build lock image clean
+.PHONY: help install run test check docs lint format gen verify unit simulation sim mutants devcluster packaging badinput scale bench build lock image clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ mutants: install ## Break the operator on purpose, one bug at a time: the simula
 
 devcluster: install ## Integration tests against a real control plane only
 	@$(BIN)/python tests/run.py devcluster
+
+packaging: install ## Helm chart, image, alerts and dashboards, with the real tools (builds Helm and Prometheus once)
+	@$(BIN)/python tests/run.py packaging
 
 badinput: install ## Thousands of generated bad objects against a real API server (two minutes)
 	@$(BIN)/python tests/run.py badinput

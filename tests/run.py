@@ -19,7 +19,7 @@ ENVIRONMENT["NO_MKDOCS_2_WARNING"] = "1"  # docs/decisions/0118 knows
 ENVIRONMENT["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
 COVERED = ("core", "providers", "services")
 COVERAGE_FLOOR = 90
-ON_DEMAND = ("badinput", "scale", "docs", "secrets", "audit")
+ON_DEMAND = ("badinput", "packaging", "scale", "docs", "secrets", "audit")
 SKIPPED = 77
 """The exit status of a check that could not be made, and of which the caller has said that it need not."""
 
@@ -62,8 +62,12 @@ def checks() -> dict[str, list[list[str]]]:
         # The longest first, one at a time (tests/simulation/conftest.py).
         "simulation": [[*pytest, "-n", "2", "--dist", "load", "--maxschedchunk", "1", "tests/simulation"]],
         "devcluster": [
+            [python, "-m", "devcluster", "build"],
+            [*pytest, "--timeout=600", "tests/devcluster", "-m", "not (scale or badinput or packaging)", *two_clusters],
+        ],
+        "packaging": [
             [python, "-m", "devcluster", "build", "--monitoring"],
-            [*pytest, "--timeout=600", "tests/devcluster", "-m", "not scale and not badinput", *two_clusters],
+            [*pytest, "--timeout=900", "tests/devcluster", "-m", "packaging", *two_clusters],
         ],
         "docs": [[str(ROOT / ".venv-tools" / "bin" / "mkdocs"), "build", "--strict"]],
         "secrets": [[python, "tests/audit.py", "secrets"]],

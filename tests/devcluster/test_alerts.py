@@ -14,6 +14,8 @@ import yaml
 
 from devcluster import build
 
+pytestmark = pytest.mark.packaging
+
 Tree = dict[str, Any]
 RULES = Path(__file__).parents[2] / "manifests" / "monitoring" / "rules.yaml"
 GROUPS: list[Tree] = yaml.safe_load(RULES.read_text())["spec"]["groups"]

@@ -20,6 +20,8 @@ from tests.devcluster import fleet, replica
 from tests.devcluster.packages import ROOT
 from vdcos import __version__
 
+pytestmark = pytest.mark.packaging
+
 CONTAINERFILE = ROOT / "image" / "Containerfile"
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in ("KUBECONFIG", "PYTHONPATH")}
 

@@ -23,6 +23,8 @@ from devcluster.waiting import eventually
 from tests.devcluster import packages
 from tests.devcluster.packages import CHART, MANIFESTS, NAMESPACE, ROOT, Helm, HelmError
 
+pytestmark = pytest.mark.packaging
+
 HOSTS = 4
 WAIT = ("--wait", "--timeout", "180s")
 RESTRICTED = "pod-security.kubernetes.io/enforce=restricted"

@@ -27,6 +27,8 @@ from tests.devcluster.replica import Replica
 from vdcos.core import metrics
 from vdcos.generate import dashboards
 
+pytestmark = pytest.mark.packaging
+
 Tree = dict[str, Any]
 MONITORING = Path(__file__).parents[2] / "manifests" / "monitoring"
 GROUPS: list[Tree] = yaml.safe_load((MONITORING / "rules.yaml").read_text())["spec"]["groups"]

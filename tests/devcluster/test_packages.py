@@ -9,6 +9,8 @@ import yaml
 from tests.devcluster import packages
 from tests.devcluster.packages import CHART, MANIFESTS, NAMESPACE, OVERLAYS, ROOT, Helm, HelmError, Object, Objects
 
+pytestmark = pytest.mark.packaging
+
 
 @pytest.fixture(scope="module")
 def kubectl() -> Path:
