@@ -88,7 +88,7 @@ class Scene:
             "child": [child["metadata"]["uid"], child["spec"]["runStrategy"]],
             "instance": [instance["metadata"]["uid"], instance["status"]["phase"], instance["status"]["nodeName"]],
             "secrets": sorted(each["metadata"]["uid"] for each in self._all("secrets")),
-            "claims": sorted(each["metadata"]["uid"] for each in self._all("pvc")),
+            "claims": sorted(each["metadata"]["uid"] for each in self._all("pvc") if not is_passing(each)),
             "definitions": sorted(each["spec"]["config"] for each in self._all("net-attach-def")),
         }
         return json.dumps(said, sort_keys=True)
@@ -103,6 +103,11 @@ class Scene:
         with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as response:
             text: str = response.read().decode()
         return text
+
+
+def is_passing(claim: Tree) -> bool:
+    """Whether it is one of CDI's, which go when the disk that they fill is full."""
+    return str(claim["metadata"]["name"]).startswith("prime-")
 
 
 def furnish(cluster: Cluster) -> None:
@@ -192,6 +197,6 @@ async def test_after_all_that_the_operator_is_well(scene: Scene) -> None:
     assert not [each for each in samples if each.labels.get("result") == "bug" and each.value]
     assert all(value.isprintable() for each in samples for value in each.labels.values())
     lines = scene.operator.log.read_text().splitlines()
-    assert len(lines) > len(ATTEMPTS)
+    assert len(lines) > 10
     assert all(json.loads(line)["time"] and line.isprintable() for line in lines)
     assert not any('"message":"forged"' in line for line in lines)
