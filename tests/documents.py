@@ -17,6 +17,7 @@ EXAMPLES = ROOT / "docs" / "reference" / "examples"
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 _BLOCK = re.compile(r"^(?P<indent> *)```ya?ml[^\n]*\n(?P<body>.*?)^(?P=indent)```", re.MULTILINE | re.DOTALL)
 _EXCERPT = re.compile(r"<!-- excerpt of (?P<kind>[A-Za-z]+)(?:: (?P<path>[A-Za-z.]+))? -->\s*$")
+_READ = re.compile(r"<!-- read by (?P<product>kustomize|Alertmanager|Helm|Prometheus) -->\s*$")
 FOREIGN: dict[str, str] = {
     "argoproj.io": "Argo CD",
     "helm.toolkit.fluxcd.io": "Flux",
@@ -40,6 +41,8 @@ class Block:
     line: int
     objects: tuple[Tree, ...]
     excerpt: bool = False
+    reader: str = ""
+    """Whose file it is a part of, where that is no object of the API."""
 
     @property
     def name(self) -> str:
@@ -48,6 +51,8 @@ class Block:
     @property
     def served(self) -> tuple[Tree, ...]:
         """What the devcluster knows of it."""
+        if self.reader:
+            return ()
         return tuple(each for each in self.objects if str(each["apiVersion"]).partition("/")[0] not in FOREIGN)
 
 
@@ -59,10 +64,14 @@ def blocks(page: Path, text: str) -> Iterator[Block]:
         if marked := _EXCERPT.search(text, 0, found.start()):
             base = example(marked["kind"])
             yield Block(page, line, tuple(put(base, marked["path"] or "", each) for each in documents), excerpt=True)
+        elif read := _READ.search(text, 0, found.start()):
+            yield Block(page, line, tuple(documents), reader=read["product"])
         elif documents and all(isinstance(each, dict) and {"kind", "apiVersion"} <= each.keys() for each in documents):
             yield Block(page, line, tuple(documents))
         else:
-            raise Unmarked(f"{page.name}:{line}: say what it is an excerpt of: <!-- excerpt of Kind: path.of.it -->")
+            raise Unmarked(
+                f"{page.name}:{line}: say what it is: <!-- excerpt of Kind: path.of.it -->, <!-- read by Helm --> ..."
+            )
 
 
 def example(kind: str) -> Tree:

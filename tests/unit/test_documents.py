@@ -36,6 +36,11 @@ def test_a_mark_counts_for_the_next_block_only() -> None:
         list(documents.blocks(PAGE, EXCERPT + "```yaml\npriority: Low\n```\n"))
 
 
+def test_a_part_of_another_products_file_says_whose() -> None:
+    (block,) = documents.blocks(PAGE, "<!-- read by kustomize -->\n```yaml\ncomponents: [a]\n```\n")
+    assert (block.reader, block.served) == ("kustomize", ())
+
+
 def test_what_another_product_reads_is_parsed_only(tmp_path: Path) -> None:
     text = "```yaml\napiVersion: argoproj.io/v1alpha1\nkind: Application\nmetadata: {name: a}\n```\n"
     (block,) = documents.blocks(PAGE, text)
