@@ -128,6 +128,10 @@ _VIRTUAL_MACHINE: Mapping[str, Cause] = {
         "the VM's namespace may not use a device that it asks for",
         "an administrator adds it to annotation vdcos.dev/allowed-devices of the namespace",
     ),
+    "TolerationNotAllowed": Cause(
+        "the VM's namespace may not put up with a taint that it tolerates",
+        "an administrator adds the taint to annotation vdcos.dev/allowed-taints of the namespace",
+    ),
     "DeviceNotPermitted": Cause(
         "KubeVirt does not permit a device that it asks for",
         "an administrator adds it to permittedHostDevices of the KubeVirt object",

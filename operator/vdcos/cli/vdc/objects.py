@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 from vdcos.core import kinds
 from vdcos.core.foreign import cdi, kubernetes, kubevirt, multus
 from vdcos.core.objects import Key, Resource
-from vdcos.generate.rbac import INFRASTRUCTURE
 from vdcos.runtime.credentials import Origin
 from vdcos.runtime.port import Port
 from vdcos.runtime.requests import ApiError
@@ -20,6 +19,8 @@ Tree = dict[str, Any]
 VM = kinds.VIRTUAL_MACHINE
 NETWORK, DATASTORE, HOST = kinds.NETWORK, kinds.DATASTORE, kinds.HOST
 POLICY, FAILURE = kinds.HA_POLICY, kinds.HOST_FAILURE
+INFRASTRUCTURE = (NETWORK, DATASTORE, HOST, POLICY, FAILURE)
+"""What administrators declare; ClusterRole vdcos:infrastructure-view lets somebody read it."""
 CHILD = kubevirt.VirtualMachine.resource
 INSTANCE = kubevirt.VirtualMachineInstance.resource
 KUBEVIRT = kubevirt.KubeVirt.resource
