@@ -20,7 +20,7 @@ import yaml
 from devcluster import run
 from devcluster.cluster import Cluster, KubectlError
 from devcluster.waiting import eventually
-from tests.devcluster import packages
+from tests.devcluster import fleet, packages
 from tests.devcluster.packages import CHART, MANIFESTS, NAMESPACE, ROOT, Helm, HelmError
 
 pytestmark = pytest.mark.packaging
@@ -206,24 +206,6 @@ def test_uninstall_leaves_what_was_declared(cluster: Cluster, helm: Helm, releas
     cluster.kubectl("delete", "networks.vdcos.dev", "stays")
 
 
-# kustomize
-
-
-def test_kustomize_installs_two_replicas_and_helm_takes_over(cluster: Cluster, helm: Helm, released: str) -> None:
-    helm("uninstall", "vdcos", "--namespace", NAMESPACE, *WAIT)
-    kubectl = cluster.kubectl
-    overlay = str(MANIFESTS / "overlays" / "high-availability")
-    kubectl("apply", "--server-side", "--force-conflicts", "-k", str(ROOT / "crds"))
-    kubectl("apply", "--server-side", "--force-conflicts", "-k", overlay)
-    kubectl("rollout", "status", "deployment/vdcos", "-n", NAMESPACE, "--timeout=120s")
-    assert len(set(hosts_of(operators(cluster)))) == 2
-    kubectl("auth", "can-i", "list", "virtualmachines.vdcos.dev", f"--as=system:serviceaccount:{NAMESPACE}:vdcos")
-
-    with pytest.raises(HelmError, match="exists and cannot be imported into the current release"):
-        install(helm, "--set", "replicas=2")
-    install(helm, "--set", "replicas=2", "--take-ownership", "--force-conflicts")
-
-
 # A datacenter as a chart
 
 
@@ -254,13 +236,37 @@ def test_a_datacenter_is_up_when_helm_says_so_and_what_cannot_be_is_told(
     assert len(rows) == 12
     assert all(row.ready for row in rows), run.reasons(rows)
 
-    # A datastore that nobody has declared.
-    samples = chart / "templates" / "samples.yaml"
-    samples.write_text(samples.read_text().replace("datastore: local", "datastore: nowhere"))
+    # A VM on a network and a datastore that nobody has declared.
+    (chart / "templates" / "lost.yaml").write_text(yaml.safe_dump(fleet.machine("shop", 0)))
     with pytest.raises(HelmError) as refused:
-        helm("upgrade", "shop", str(chart), "--wait", "--timeout", "15s")
-    assert "there is no Datastore nowhere" in str(refused.value)
-    print(refused.value)
+        helm("upgrade", "shop", str(chart), "--wait", "--timeout", "20s")
+    told = str(refused.value)
+    assert "VirtualMachine/shop/vm-0000 not ready. status: InProgress, message: " in told
+    assert "there is no Datastore fleet" in told
 
     helm("rollback", "shop", "1", "--wait", "--timeout", "120s")
     helm("uninstall", "shop", "--wait", "--timeout", "180s")
+
+
+# kustomize
+
+
+def test_kustomize_installs_two_replicas_and_helm_takes_over(cluster: Cluster, helm: Helm, released: str) -> None:
+    helm("uninstall", "vdcos", "--namespace", NAMESPACE, *WAIT)
+    kubectl = cluster.kubectl
+    overlay = str(MANIFESTS / "overlays" / "high-availability")
+    kubectl("apply", "--server-side", "--force-conflicts", "-k", str(ROOT / "crds"))
+    kubectl("apply", "--server-side", "--force-conflicts", "-k", overlay)
+    kubectl("rollout", "status", "deployment/vdcos", "-n", NAMESPACE, "--timeout=120s")
+    assert len(set(hosts_of(operators(cluster)))) == 2
+    kubectl("auth", "can-i", "list", "virtualmachines.vdcos.dev", f"--as=system:serviceaccount:{NAMESPACE}:vdcos")
+
+    with pytest.raises(HelmError, match="exists and cannot be imported into the current release"):
+        install(helm, "--set", "replicas=2")
+    install(helm, "--set", "replicas=2", "--take-ownership", "--force-conflicts")
+
+    # kubectl goes on having a say in what it applied.
+    change = ("upgrade", "vdcos", str(CHART), "--namespace", NAMESPACE, "--set", "replicas=1", *WAIT)
+    with pytest.raises(HelmError, match=r'conflict with "kubectl": \.spec\.replicas'):
+        helm(*change)
+    helm(*change, "--force-conflicts")
