@@ -171,11 +171,12 @@ def operator(datacenter: Cluster, tmp_path_factory: pytest.TempPathFactory) -> I
 
 @pytest.fixture(scope="module")
 def seen(datacenter: Cluster, operator: Operator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Every state of every object of ours from now on, as the API server tells it: JSON, one object after the other."""
-    told = tmp_path_factory.mktemp("seen") / "states.json"
+    """Every state of every object of ours from now on, as the API server tells it: a file for each kind, JSON, one
+    object after the other."""
+    told = tmp_path_factory.mktemp("seen")
     with contextlib.ExitStack() as stack:
-        output = stack.enter_context(told.open("wb"))
         for kind in OURS.split(","):
+            output = stack.enter_context((told / f"{kind}.json").open("wb"))
             command = [datacenter.record.kubectl, "get", kind, "-A", "--watch", "-o", "json"]
             watch = subprocess.Popen(
                 command,
@@ -384,7 +385,7 @@ def test_what_somebody_else_wrote_is_a_difference(story: Story) -> None:
 
 
 def test_every_state_that_was_seen_is_judged_as_the_guide_says(story: Story, seen: Path) -> None:
-    items = list(_objects(seen.read_text()))
+    items = [item for file in sorted(seen.iterdir()) for item in _objects(file.read_text())]
     found = Judges.built().judge(items)
     wrong = [
         f"{_told(item)}: {verdict.words}"

@@ -13,7 +13,6 @@ import yaml
 from devcluster import run
 from devcluster.cluster import Cluster, KubectlError
 from devcluster.waiting import eventually
-from tests.unit.devcluster.test_documents import NAMES, PAGES, manifests
 
 NAMESPACE = "shop"
 SHOP = ("build-gpu", "db-1", "staging", "vault", "web-1", "web-2")
@@ -169,15 +168,6 @@ def test_explain_knows_every_field(shop: Shop, kind: str, fields: tuple[str, ...
 
 def test_wait_for_all(shop: Shop) -> None:
     shop.cluster.kubectl("wait", "vdcvm", "--all", "-n", NAMESPACE, "--for=condition=Ready", "--timeout=60s")
-
-
-@pytest.mark.parametrize("page", PAGES, ids=NAMES)
-def test_the_api_server_accepts_what_the_documents_show(shop: Shop, namespace: str, page: Path) -> None:
-    for document in manifests(page.read_text()):
-        if "namespace" in document["metadata"]:
-            document["metadata"]["namespace"] = namespace  # as new objects, whatever the samples have of that name
-        arguments = ("apply", "--server-side", "--dry-run=server", "--force-conflicts", "-f", "-")
-        shop.cluster.kubectl(*arguments, stdin=yaml.safe_dump(document))
 
 
 # Edit
