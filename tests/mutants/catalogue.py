@@ -55,7 +55,8 @@ MUTANTS: tuple[Mutant, ...] = (
            "            answer = yield from self._write(item, kind, request)\n",
            (Run("create"),)),
     Mutant("The status is written although it says the same", ENGINE,
-           "        if not difference:\n            return True\n", "",
+           "        if not difference or self._unkept.get(item) == (own.metadata.resource_version, difference):\n"
+           "            return True\n", "",
            (Run("create"),)),
     Mutant("A refusal stands for ever", ENGINE,
            "known.generation == generation and self._clock().mono < known.until",
@@ -376,7 +377,7 @@ MUTANTS: tuple[Mutant, ...] = (
            "quantity.human(decision.size)", "decision.disk.size",
            (Run("grow a disk that cannot grow"),)),
     Mutant("A disk counts as used again whatever its age", f"{VM}/disks.py",
-           "look.recorded, \"\" < look.held[0].metadata.creation_timestamp < look.created", "look.recorded, True",
+           "older = \"\" < look.held[0].metadata.creation_timestamp < look.created", "older = True",
            (Run("create"),)),
     Mutant("That no host fits is not told", f"{VM}/guest.py", "    if case.facts.unplaced:\n", "    if False:\n",
            (Run("no host fits, then one does"),)),

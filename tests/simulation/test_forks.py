@@ -239,6 +239,7 @@ CHANGES: Mapping[str, Callable[[Replica], Any]] = {
     ),
     "Engine._unsure": lambda replica: replica.engine._unsure.update({ITEM: [(_kind(replica), WEB)]}),
     "Engine._doubted": lambda replica: replica.engine._doubted.update({ITEM: [_request()]}),
+    "Engine._unkept": lambda replica: replica.engine._unkept.update({ITEM: ("1", {"powerState": "PoweredOn"})}),
     "Answers._held": lambda replica: replica.engine._answers._held.update({ITEM: {"probe": _ask()}}),
     "Answers._uids": lambda replica: replica.engine._answers._uids.update({ITEM: "another"}),
     "Silences._wanted": lambda replica: replica.engine._silences._wanted.update({ITEM: {(_kind(replica), WEB): 3.0}}),

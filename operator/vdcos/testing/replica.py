@@ -652,7 +652,8 @@ def _remembered(engine: Engine) -> tuple[Any, ...]:
         (view.name, made.value, None if (left := engine._store.derived_in(view)) is None else _tick(left))
         for view, made in engine._store._made.items()
     )
-    return refused, unsure, doubted, derived, engine._speaking, tuple(engine._writing), *_awaited(engine)
+    unkept = tuple((item, str(difference)) for item, (_, difference) in engine._unkept.items())
+    return refused, unsure, doubted, unkept, derived, engine._speaking, tuple(engine._writing), *_awaited(engine)
 
 
 def _awaited(engine: Engine) -> tuple[Any, ...]:

@@ -277,7 +277,7 @@ PERMITTED = Together((
         "developerConfiguration": {"featureGates": ["HostDevices"]},
         "permittedHostDevices": {"pciHostDevices": [{"resourceName": NVME}]}}}}, "admin"),
     Edit(NAMESPACE, "shop", {"metadata": {"annotations": {
-        "vdcos.dev/allowed-devices": NVME, "vdcos.dev/allowed-taints": "dusty"}}}, "admin"),
+        "vdcos.dev/allowed-devices": NVME, "vdcos.dev/allowed-taints": "dusty,a,b"}}}, "admin"),
 ))  # fmt: skip
 EVERYTHING = merge(machine(nics=()), {"metadata": {"labels": {"app": "shop", "kubevirt.io/reserved": "yes"}}, "spec": {
     "onGuestShutdown": "StayOff",
