@@ -31,6 +31,8 @@ SOON = 120.0
 RESERVED = "host-4"
 """A host that is kept for BLUE by a taint."""
 TAINT = "dedicated"
+DISK = "root"
+"""The only disk of VMs that have one."""
 SPEC = "/spec/template/spec"
 
 
@@ -191,7 +193,7 @@ def both(*acts: Act) -> Act:
 
 
 def disk(source: Tree | None = None, /, datastore: str = "shared", **fields: Any) -> Tree:
-    one: Tree = {"name": "root", "size": "1Gi", "datastore": datastore, **fields}
+    one: Tree = {"name": DISK, "size": "1Gi", "datastore": datastore, **fields}
     if source is not None:
         one["source"] = source
     return {"disks": [one]}
@@ -267,7 +269,7 @@ def _own_instancetype(**spec: Any) -> Act:
 
 
 def _taken_disk(stage: Stage) -> None:
-    stage.create(claim(disks.name(stage.name, "root")))
+    stage.create(claim(disks.name(stage.name, DISK)))
     stage.create(vm(stage, {**SMALL, **disk()}))
 
 
@@ -279,7 +281,7 @@ def _taken_definition(stage: Stage) -> None:
 def _marked_disk(stage: Stage) -> None:
     """Takes the marks off the claim of a disk that is there."""
     stage.create(vm(stage, {**SMALL, **disk()}))
-    name = disks.name(stage.name, "root")
+    name = disks.name(stage.name, DISK)
     eventually(lambda: stage.exists("pvc", name), SOON)
     stage.patch("pvc", name, {"metadata": {"labels": {disks.DATASTORE: None}}})
 
@@ -361,7 +363,7 @@ def _forged_event(stage: Stage) -> None:
 
 def _imports(stage: Stage) -> bool:
     """The pod that fetches for this disk was made in the tenant's own namespace."""
-    claim_uid = stage.get("pvc", disks.name(stage.name, "root"))["metadata"]["uid"]
+    claim_uid = stage.get("pvc", disks.name(stage.name, DISK))["metadata"]["uid"]
     made = stage.cluster.writes("system:serviceaccount:cdi:")
     return {each.namespace for each in made if each.name == f"importer-prime-{claim_uid}"} == {RED}
 
@@ -682,7 +684,7 @@ SECTIONS: Mapping[str, tuple[Attempt, ...]] = {
             ("volumes, to a host's disk", f"{SPEC}/volumes/-"),
             ("file systems", f"{SPEC}/domain/devices/filesystems/-"),
         ),
-        *_paths(("a disk to a LUN", f"{SPEC}/domain/devices/disks/root/lun/reservation")),
+        *_paths(("a disk to a LUN", f"{SPEC}/domain/devices/disks/{DISK}/lun/reservation")),
     ),
     "Secrets": (
         Attempt(

@@ -12,7 +12,7 @@ import pytest
 
 from devcluster import processes
 from devcluster.processes import Child, PortTakenError, Program, StartError, free_ports, is_running
-from devcluster.waiting import eventually
+from devcluster.waiting import eventually, until
 
 STAYS = (sys.executable, "-c", "import signal; signal.pause()")
 
@@ -32,10 +32,14 @@ async def test_a_child_is_restarted_until_it_is_stopped(tmp_path: Path) -> None:
     child = Child(python(code), tmp_path, lambda: changes.append((child.pid, child.restarts)))
     child.settled = True
     running = asyncio.create_task(child.run())
+
+    async def restarted() -> bool:
+        return child.restarts >= 1 and child.pid is not None
+
     async with asyncio.timeout(20):
-        while child.restarts < 1 or child.pid is None:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+        await until(restarted, 20)
         pid = child.pid
+        assert pid is not None
         await child.stop(grace=5)
         await running
     assert [restarts for _, restarts in changes] == [0, 1, 1]
@@ -46,9 +50,12 @@ async def test_a_child_that_ignores_the_request_is_killed(tmp_path: Path) -> Non
     code = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); signal.pause()"
     child = Child(python(code), tmp_path, lambda: None)
     running = asyncio.create_task(child.run())
+
+    async def ignores() -> bool:
+        return child.log.exists() and "deaf" in child.log.read_text()
+
     async with asyncio.timeout(20):
-        while not (child.log.exists() and "deaf" in child.log.read_text()):  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+        await until(ignores, 20)
         await child.stop(grace=0.1)
         await running
 

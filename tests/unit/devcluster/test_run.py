@@ -165,7 +165,7 @@ class Sleeper:
 
 @pytest.fixture
 def sleeper(tmp_path: Path) -> Iterator[Sleeper]:
-    sleeping = Sleeper(tmp_path, "import time; time.sleep(600)")
+    sleeping = Sleeper(tmp_path, "import signal; signal.pause()")
     with ExitStack() as stack:
         stack.callback(sleeping.process.wait)
         stack.callback(sleeping.process.kill)

@@ -9,6 +9,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from devcluster import waiting
 from tests.unit.runtime.fake_api import FakeApi
 from tests.unit.runtime.test_reflector import until
 from vdcos import kopfhost
@@ -48,12 +49,17 @@ async def hosted(origin: Origin, deaf: list[str]) -> AsyncIterator[str]:
 
 async def status(url: str, seconds: float = 10.0) -> int:
     """The status of the first answer within some seconds."""
-    async with asyncio.timeout(seconds), aiohttp.ClientSession() as session:
-        while True:
-            with contextlib.suppress(aiohttp.ClientConnectionError):
-                async with session.get(url) as response:
-                    return response.status
-            await asyncio.sleep(0.02)
+    answers: list[int] = []
+
+    async def answered() -> bool:
+        with contextlib.suppress(aiohttp.ClientConnectionError):
+            async with session.get(url) as response:
+                answers.append(response.status)
+        return bool(answers)
+
+    async with aiohttp.ClientSession() as session:
+        await waiting.until(answered, seconds, every=0.02)
+    return answers[0]
 
 
 @pytest.mark.parametrize(("deaf", "answer"), [([], 200), (["Box: nothing heard for 200 s"], 500)])
@@ -83,7 +89,11 @@ async def test_a_loop_of_its_own_raises_returns_and_is_cancelled_like_a_task() -
 
     with pytest.raises(ValueError, match="no"):
         await in_own_loop("test", fail)
-    await in_own_loop("test", lambda: asyncio.sleep(0))
+
+    async def end() -> None:
+        return None
+
+    await in_own_loop("test", end)
 
     steps: list[str] = []
 
@@ -92,8 +102,7 @@ async def test_a_loop_of_its_own_raises_returns_and_is_cancelled_like_a_task() -
         try:
             await asyncio.Event().wait()
         finally:
-            await asyncio.sleep(0.01)
-            steps.append("cleaned up")
+            await asyncio.to_thread(steps.append, "cleaned up")
 
     task = asyncio.create_task(in_own_loop("test", work))
     await until(lambda: steps)

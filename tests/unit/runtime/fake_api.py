@@ -156,7 +156,7 @@ class FakeApi:
             self.watches.add(task)
             task.add_done_callback(self.watches.discard)
         if fault == "silent":
-            await asyncio.sleep(3600)
+            await asyncio.Event().wait()
         if fault == "garbage":
             await response.write(b"this is not JSON\n")
         if fault == "half":

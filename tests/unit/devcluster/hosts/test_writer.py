@@ -22,9 +22,11 @@ class Server:
         self.read: list[Ref] = []
         self.gate = asyncio.Event()
         self.gate.set()
+        self.arrived: asyncio.Queue[Write] = asyncio.Queue()
 
     async def write(self, write: Write) -> Object | None:
         self.written.append(write)
+        self.arrived.put_nowait(write)
         await self.gate.wait()
         answer = self.answers.pop(0) if self.answers else None
         if isinstance(answer, Exception):
@@ -45,9 +47,11 @@ def yes() -> bool:
     return True
 
 
-async def settle() -> None:
-    for _ in range(20):
-        await asyncio.sleep(0)
+async def sent(writer: Writer) -> None:
+    """Wait until the writer has nothing left to send."""
+    async with asyncio.timeout(5):
+        while writer._busy:
+            await asyncio.wait(writer._busy.values())
 
 
 async def test_while_an_object_is_written_nothing_else_is_sent_for_it() -> None:
@@ -56,10 +60,10 @@ async def test_while_an_object_is_written_nothing_else_is_sent_for_it() -> None:
     writer = Writer(server, seen.append)  # type: ignore[arg-type]
     server.gate.clear()
     writer.submit(write(POD, 1), yes)
-    await settle()
+    await asyncio.wait_for(server.arrived.get(), 5)
     writer.submit(write(POD, 2), yes)
     server.gate.set()
-    await settle()
+    await sent(writer)
     assert [w.body for w in server.written] == [1], "the second is dropped: the model is asked again instead"
     assert seen == [answer]
 
@@ -69,7 +73,7 @@ async def test_what_nobody_watches_is_sent_in_order() -> None:
     writer = Writer(server, lambda _: None)  # type: ignore[arg-type]
     for number in range(3):
         writer.submit(write(NODE, number), yes)
-    await settle()
+    await sent(writer)
     assert [w.body for w in server.written] == [0, 1, 2]
 
 
@@ -77,7 +81,7 @@ async def test_a_host_that_cannot_speak_any_more_says_nothing() -> None:
     server = Server()
     writer = Writer(server, lambda _: None)  # type: ignore[arg-type]
     writer.submit(write(POD), lambda: False)
-    await settle()
+    await sent(writer)
     assert server.written == []
 
 
@@ -94,7 +98,7 @@ async def test_what_is_gone_is_left_alone() -> None:
     server, seen = Server(Refused(404, "NotFound", "gone")), list[Object]()
     writer = Writer(server, seen.append)  # type: ignore[arg-type]
     writer.submit(write(POD), yes)
-    await settle()
+    await sent(writer)
     assert (server.read, seen) == ([], [])
 
 
@@ -104,6 +108,7 @@ async def test_events_do_not_wait_for_each_other() -> None:
     writer = Writer(server, lambda _: None)  # type: ignore[arg-type]
     for number in range(2):
         writer.submit(Write(Ref("events", "", "ns"), Verb.CREATE, number), yes)
-    await settle()
+    for _ in range(2):
+        await asyncio.wait_for(server.arrived.get(), 5)
     assert [w.body for w in server.written] == [0, 1]
     await writer.close()

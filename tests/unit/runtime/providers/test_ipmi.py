@@ -1,6 +1,6 @@
 """IPMI against simulated BMCs in processes of their own: pyghmi's, and OpenIPMI's where it is installed."""
 
-import asyncio
+import contextlib
 import shutil
 import socket
 import time
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from devcluster import waiting
 from tests import bmcs
 from vdcos.providers.fencing.contract import Failed, Power, Target
 from vdcos.runtime.providers.ipmi import Ipmi
@@ -31,13 +32,15 @@ def target(port: int, password: str = "hunter2", seconds: float = 20.0) -> Targe
 
 async def power(port: int) -> Power:
     """As soon as the BMC listens."""
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            return await Ipmi().power(target(port))
-        except Failed:
-            assert time.monotonic() < deadline
-            await asyncio.sleep(0.2)
+    answers: list[Power] = []
+
+    async def answered() -> bool:
+        with contextlib.suppress(Failed):
+            answers.append(await Ipmi().power(target(port)))
+        return bool(answers)
+
+    await waiting.until(answered, 60.0, every=0.2)
+    return answers[0]
 
 
 async def test_it_reads_the_power_and_takes_it_away(port: int, tmp_path: Path) -> None:

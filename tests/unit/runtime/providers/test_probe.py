@@ -8,8 +8,10 @@ import socket
 from collections.abc import Iterator
 from typing import Any
 
+import psutil
 import pytest
 
+from devcluster.waiting import until
 from vdcos.runtime.asks import Failed
 from vdcos.runtime.providers import probe as module
 from vdcos.runtime.providers.probe import ANSWERS, REFUSED, SILENT, probe
@@ -53,6 +55,19 @@ async def alone() -> None:
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
+async def knocked(port: int) -> None:
+    """Wait until a connection to the port waits for its answer."""
+    here = psutil.Process()
+
+    async def waits() -> bool:
+        return any(
+            each.status == psutil.CONN_SYN_SENT and each.raddr and each.raddr.port == port
+            for each in here.net_connections("tcp")
+        )
+
+    await until(waits, LONG, every=0.01)
+
+
 async def test_a_port_answers_and_hears_nothing() -> None:
     with listener() as bound:
         assert await probe(request(port_of(bound), timeout=LONG), LONG) == {"answered": True, "how": "answers"}
@@ -79,7 +94,7 @@ async def test_a_host_that_swallows_everything_does_not_answer(silent: int) -> N
 async def test_an_answer_to_the_first_attempt_counts_while_later_ones_wait() -> None:
     with listener(backlog=0) as bound, socket.create_connection(bound.getsockname(), LONG):
         asking = asyncio.create_task(probe(request(port_of(bound), attempts=3, timeout=LONG), LONG))
-        await asyncio.sleep(0.1)
+        await knocked(port_of(bound))
         assert not asking.done()
         bound.listen(16)
         # The kernel repeats what was dropped.
@@ -132,7 +147,7 @@ async def test_localhost_resolves() -> None:
 
 async def test_cancelled_it_leaves_nothing(silent: int) -> None:
     asking = asyncio.create_task(probe(request(silent, attempts=5, timeout=LONG), LONG))
-    await asyncio.sleep(0.05)
+    await knocked(silent)
     asking.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await asking

@@ -1,16 +1,17 @@
 """Programs as power switches: fence agents, IPMI in a process of its own, and what a deadline does to them."""
 
 import asyncio
-import time
 from pathlib import Path
 
 import psutil
 import pytest
 
+from devcluster.waiting import until
 from vdcos.providers.fencing.contract import Failed, Power, Target
 from vdcos.runtime.providers.fence_agents import FenceAgents
 from vdcos.runtime.providers.programs import run
 
+SOON = 20.0
 AGENT = """#!/bin/sh
 # A fence agent: keeps a host's power in a file, and notes what it was called with.
 here=$(dirname "$0")/..
@@ -105,17 +106,26 @@ async def test_no_line_can_be_smuggled_in(folder: Path) -> None:
     assert not (folder.parent / "given").exists()
 
 
-async def alive(pid: int) -> bool:
-    """Whether a process outlives the next seconds. The loop goes on meanwhile: a program that was called off while it
-    started is killed once it has."""
-    for _ in range(200):
-        try:
-            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
-                return False  # killed, and not yet collected by init
-        except psutil.NoSuchProcess:
-            return False
-        await asyncio.sleep(0.02)
-    return True
+async def ended(*pids: int) -> None:
+    """Wait until processes have ended. The loop goes on meanwhile: a program that was called off while it started is
+    killed once it has."""
+
+    async def are_gone() -> bool:
+        return not any(_lives(pid) for pid in pids)
+
+    await until(are_gone, SOON, every=0.02)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE  # killed, and not yet collected by init
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _named(text: str) -> list[int]:
+    """The processes that have a text in their command lines."""
+    return [each.pid for each in psutil.process_iter(["cmdline"]) if text in " ".join(each.info["cmdline"] or ())]
 
 
 @pytest.mark.parametrize("how", ["deadline", "cancelled"])
@@ -123,16 +133,16 @@ async def test_a_program_and_its_children_end_with_their_deadline(tmp_path: Path
     pids = tmp_path / "pids"
     script = f"sleep 300 & echo $! >{pids}.new; echo $$ >>{pids}.new; mv {pids}.new {pids}; trap '' TERM; wait"
     task = asyncio.create_task(run(["/bin/sh", "-c", script], "", 1.0 if how == "deadline" else 300.0))
-    deadline = time.monotonic() + 20
-    while not pids.exists():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.01)
+
+    async def began() -> bool:
+        return pids.exists()
+
+    await until(began, SOON, every=0.01)
     if how == "cancelled":
         task.cancel()
     with pytest.raises(TimeoutError if how == "deadline" else asyncio.CancelledError):
-        await asyncio.wait_for(asyncio.shield(task), 20)
-    for pid in pids.read_text().split():
-        assert not await alive(int(pid))
+        await asyncio.wait_for(asyncio.shield(task), SOON)
+    await ended(*map(int, pids.read_text().split()))
 
 
 async def test_a_program_that_is_cancelled_while_it_starts_leaves_no_children(tmp_path: Path) -> None:
@@ -144,11 +154,10 @@ async def test_a_program_that_is_cancelled_while_it_starts_leaves_no_children(tm
             await asyncio.sleep(0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await asyncio.wait_for(asyncio.shield(task), 20)
-    await asyncio.sleep(0.3)
+            await asyncio.wait_for(asyncio.shield(task), SOON)
+    await ended(*_named(str(tmp_path)))  # from here on nobody writes down another
     pids = tmp_path / "pids"
-    for pid in pids.read_text().split() if pids.exists() else ():
-        assert not await alive(int(pid))
+    await ended(*(map(int, pids.read_text().split()) if pids.exists() else ()))
 
 
 async def test_endless_output_is_read_and_cut() -> None:

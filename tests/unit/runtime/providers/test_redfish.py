@@ -168,7 +168,7 @@ async def test_wrong_credentials_are_told(keys: pki.Pki) -> None:
 
 
 async def hang(request: web.Request) -> web.Response:
-    await asyncio.sleep(60)
+    await asyncio.Event().wait()
     return web.Response()
 
 

@@ -1,13 +1,12 @@
 """The Redfish client against OpenStack's emulator of BMCs, with OpenStack's client as a second opinion."""
 
 import asyncio
-import time
 from collections.abc import Iterator
 
 import pytest
 import sushy
 
-from devcluster import pki
+from devcluster import pki, waiting
 from tests import bmcs
 from vdcos.providers.fencing.contract import Failed, Power, Target
 from vdcos.runtime.providers.redfish import Redfish
@@ -35,10 +34,11 @@ def target(address: str, keys: pki.Pki, system: int = 0, password: str = "hunter
 
 async def until(wanted: Power, at: Target) -> None:
     """The emulator takes its time: up to eleven seconds, and it acts when somebody looks."""
-    deadline = time.monotonic() + SECONDS
-    while await Redfish().power(at) is not wanted:
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.3)
+
+    async def is_so() -> bool:
+        return await Redfish().power(at) is wanted
+
+    await waiting.until(is_so, SECONDS, every=0.3)
 
 
 async def test_off_and_on_again_and_another_client_sees_the_same(address: str, keys: pki.Pki) -> None:
