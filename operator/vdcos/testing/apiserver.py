@@ -132,8 +132,8 @@ class ApiServer:
         """Changes that nobody was told of yet."""
         self.mark = 0
         """A hash of everything that is stored, whatever the order of writes that led to it."""
-        self.since = ""
-        """Times before that are not told apart in ``mark``, nor by who asks ``Held.mark`` the same way."""
+        self.long_ago = 0.0
+        """Seconds since the epoch. Times before that are not told apart by marks, this one's and others'."""
         self._births: dict[tuple[Resource, Key], int] = {}
 
     def fork(self) -> "ApiServer":
@@ -145,9 +145,14 @@ class ApiServer:
         twin._births = dict(self._births)
         return twin
 
+    @property
+    def since(self) -> str:
+        """``long_ago`` as objects would say it; "" when there is no such time."""
+        return stamp(self.long_ago) if self.long_ago else ""
+
     def forget_times(self) -> None:
-        """From now on, times until now are not told apart in ``mark``."""
-        self.since, self.mark = stamp(self.now), 0
+        """From now on, times until now are long ago."""
+        self.long_ago, self.mark = self.now, 0
         for resource, shelf in self.objects.items():
             for key, held in shelf.items():
                 self.mark ^= self._mark_of(resource, key, held)

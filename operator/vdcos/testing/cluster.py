@@ -87,7 +87,7 @@ REACTION = 0.1
 IMPORT = 2.0
 BIND = 0.5
 HAND_ON = 0.04
-"""Until a claim that CDI has filled is bound: its volume is there already."""
+"""Seconds until a claim that CDI has filled is bound: its volume is there already."""
 
 
 class Call(NamedTuple):
@@ -217,9 +217,9 @@ class Cluster:
             if space is not None and space.deleting:
                 self._call("namespace", space.key)
 
-    def mark(self, long_ago: float) -> Hashable:
-        """What tells two states of the hosts apart, besides what the API server holds and the agenda. Times before
-        ``long_ago`` are not told apart."""
+    def mark(self) -> Hashable:
+        """What tells two states of the hosts apart, besides what the API server holds and the agenda."""
+        long_ago = self.api.long_ago
         silent, accepted = (
             tuple((name, round(max(at, long_ago), 1)) for name, at in times.items())
             for times in (self.silent_since, self.accepted)

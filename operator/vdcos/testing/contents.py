@@ -305,14 +305,14 @@ def _what_waits(template: Tree, runs: Tree) -> Iterator[str]:
             yield field
 
 
-def _disk_key(vm: Held, disk: Tree) -> Key:
+def disk_key(vm: Held, disk: Tree) -> Key:
     """Where a disk is: under a name of its own, or the claim that it is declared to be."""
     return Key(vm.key.namespace, disk.get("claimName") or disks.name(vm.key.name, disk["name"]))
 
 
 def _has_grown_since(world: World, vm: Held, disk: Tree, vmi: Held) -> bool:
     """Whether a disk asks for more than it did when the instance was made."""
-    key = _disk_key(vm, disk)
+    key = disk_key(vm, disk)
     sizes: list[str] = []
     born = next(c.held.version for c in world.api.changes(VMI) if c.held.meta["uid"] == vmi.meta["uid"])
     for change in world.api.changes(PVC):
@@ -540,7 +540,7 @@ def datastore_is_as_found(world: World, datastore: Held) -> None:
         }
         _expect(datastore.key, "what it can do", _without_empty(can), _without_empty(status.get("capabilities", {})))
     machines = world.api.all(kinds.VIRTUAL_MACHINE)
-    used = {_disk_key(vm, disk) for vm in machines for disk in vm.tree["spec"].get("disks", ())}
+    used = {disk_key(vm, disk) for vm in machines for disk in vm.tree["spec"].get("disks", ())}
     retained, tenants = sorted(there.keys() - used), sorted({key.namespace for key in there})
     _expect(datastore.key, "its disks", len(there), status["disks"])
     _expect(datastore.key, "its tenants", _usage(tenants), _without_empty(status["tenants"]))

@@ -345,7 +345,7 @@ def _ready_is_earned(world: World, write: Write) -> None:
         return
     by_hand = any(resource in (DV, PVC, NAMESPACE) for resource, _ in world.deleted)
     for disk in vm.tree["spec"].get("disks", ()) if not by_hand else ():
-        volume = world.api.get(DV, _disk_key(vm, disk))
+        volume = world.api.get(DV, contents.disk_key(vm, disk))
         if volume is not None and volume.tree.get("status", {}).get("phase") not in FILLED:
             raise Violation("status truth", f"{vm.key} becomes Ready, and there is nothing on {volume.key} yet")
     if vm.tree["spec"].get("powerState", "PoweredOn") != "PoweredOn" or synced.get("reason") in STAYS_OFF:
@@ -444,13 +444,8 @@ def _status_is_true(world: World, vm: Held) -> None:
         _disk_is_there(world, vm, disk, on)
 
 
-def _disk_key(vm: Held, disk: Tree) -> Key:
-    """Where a disk is: under a name of its own, or the claim that it is declared to be."""
-    return Key(vm.key.namespace, disk.get("claimName") or disks.name(vm.key.name, disk["name"]))
-
-
 def _disk_is_there(world: World, vm: Held, disk: Tree, on: bool) -> None:
-    key = _disk_key(vm, disk)
+    key = contents.disk_key(vm, disk)
     claim, volume = world.api.get(PVC, key), world.api.get(DV, key)
     held = volume or claim
     if held is None or (on and (claim is None or claim.tree["status"]["phase"] != "Bound")):

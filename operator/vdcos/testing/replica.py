@@ -451,7 +451,7 @@ class Replica:
             self.name,
             _queue_mark(self.queue, self.world.now),
             self.memory(),
-            _ages(self.engine, self.world.long_ago),
+            _ages(self.engine, self.world.api.long_ago),
             heard,
         )
 

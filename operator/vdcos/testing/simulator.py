@@ -202,8 +202,7 @@ class World:
         laws: "Checks | None" = None,
         lively: bool = False,
     ) -> None:
-        self.now = self.long_ago = START
-        """Ages of what is older than ``long_ago`` are not told apart."""
+        self.now = START
         self.api = ApiServer()
         self.api.now = START
         self.chance = chance or Chance()
@@ -353,8 +352,7 @@ class World:
         if self.cluster.lively or any(replica.elector is not None for replica in self.replicas.values()):
             self.now = self.api.now = self.chance.delay(self.now, TICK)
             return
-        self.now = START + HOUR * math.ceil((self.now + AGES - START) / HOUR)
-        self.long_ago = self.api.now = self.now
+        self.now = self.api.now = START + HOUR * math.ceil((self.now + AGES - START) / HOUR)
         self.api.forget_times()
         self.now = self.api.now = self.chance.delay(self.now, TICK)
 
@@ -567,7 +565,7 @@ class World:
         agenda = tuple((round((at - self.now) / TICK), _said(what)) for at, _, what in sorted(self._agenda))
         by_hand = frozenset(self.deleted), frozenset(self.begun), self.skew
         moment = round(self.now / TICK), self.done, tuple(self.refusing)
-        return *moment, self.api.mark, self.cluster.mark(self.long_ago), agenda, tuple(replicas), by_hand
+        return *moment, self.api.mark, self.cluster.mark(), agenda, tuple(replicas), by_hand
 
     def note(self, what: object, resource: Resource | None = None) -> None:
         if self.trace is not None:
