@@ -8,6 +8,7 @@ import pytest
 from tests.unit.services.virtualmachine import builders as b
 from vdcos import api
 from vdcos.core import disks
+from vdcos.core.foreign.kubernetes import Namespace
 from vdcos.core.foreign.kubevirt import KubeVirt, VirtualMachineInstance
 from vdcos.core.objects import Key
 from vdcos.services.virtualmachine import pods
@@ -335,6 +336,22 @@ def test_a_card_that_kubevirt_forgets() -> None:
     there.settle(service, b.KEY)
     b.notice(there)
     there.settle(service, b.KEY)
+    assert "spec.nics[x]" in b.says(there, "RestartRequired")[2]
+
+
+def test_a_card_that_waits_for_something_else_does_not_come_by_a_restart() -> None:
+    """KubeVirt's VM keeps what it has until the namespace may put up with the taint."""
+    there = b.running()
+    there.put(b.own("Network", "pods", {"pod": {}, **b.OPEN}))
+    keeps = {"tolerations": [{"key": "dedicated", "operator": "Exists", "effect": "NoSchedule"}]}
+    b.edit(there, nics=[{"name": "x", "network": "pods"}], placement=keeps)
+    b.settle(there)
+    assert b.says(there, "HardwareReady")[1] == "TolerationNotAllowed"
+    assert b.says(there, "RestartRequired")[0] == "False"
+    there.change(Namespace, Key("", "shop"), metadata={"annotations": {api.ALLOWED_TAINTS: "dedicated"}})
+    b.settle(there)
+    b.notice(there)
+    b.settle(there)
     assert "spec.nics[x]" in b.says(there, "RestartRequired")[2]
 
 
