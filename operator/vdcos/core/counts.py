@@ -21,9 +21,9 @@ def usage(count: int, names: Iterable[object]) -> dict[str, Any]:
     return {"count": count, "names": [str(name) for name in islice(names, NAMED)]}
 
 
-def listed(count: int, names: Iterable[object]) -> str:
-    """The first ten names for a message, and how many more there are."""
-    named = [str(name) for name in islice(names, NAMED)]
+def listed(count: int, names: Iterable[object], most: int = NAMED) -> str:
+    """The first names for a message, ``most`` of them, and how many more there are."""
+    named = [str(name) for name in islice(names, most)]
     return ", ".join(named) + (f" and {count - len(named)} more" if count > len(named) else "")
 
 

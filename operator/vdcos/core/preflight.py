@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from vdcos.core import kinds
+from vdcos.core import counts, kinds
 from vdcos.core.conditions import Condition, Status
 from vdcos.core.foreign.cdi import Cdi, StorageProfile
 from vdcos.core.foreign.kubernetes import StorageClass
@@ -301,10 +301,9 @@ def _some(check: Check, found: Mapping[Key, Any] | Unreadable, cost: str, remedy
     return replace(check, found=listed(sorted(key.name for key in found)), limits=())
 
 
-def listed(names: Collection[str], most: int = _NAMED) -> str:
-    """The first few names, and how many more there are."""
-    more = len(names) - most
-    return ", ".join([*names][:most]) + (f" and {more} more" if more > 0 else "")
+def listed(names: Collection[str]) -> str:
+    """The first few names, as they fit into a line of a table, and how many more there are."""
+    return counts.listed(len(names), names, _NAMED)
 
 
 def _dotted(version: tuple[int, int]) -> str:

@@ -11,12 +11,12 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from vdcos.core import finalizers, hosts, kinds, marks, ownership
+from vdcos.core import counts, finalizers, hosts, kinds, marks, ownership
 from vdcos.core.foreign import kubevirt
 from vdcos.core.foreign.kubernetes import Node
 from vdcos.core.objects import Key, Object, Own, Resource, Unreadable
 from vdcos.core.plan import Action, Delete, Patch
-from vdcos.core.preflight import Read, listed
+from vdcos.core.preflight import Read
 
 GUARD = f"{ownership.MANAGER}-uninstall-first"
 """The admission policy, and its binding, that lets nobody delete our definitions while VMs hang on them."""
@@ -123,7 +123,7 @@ def _halted(read: Read, own: Mapping[type[Any], Resource]) -> Iterator[str]:
         if halted and _parsed(held.raw).spec.power_state != "PoweredOff":
             off.append(str(held.metadata.key))
     if off:
-        names = listed(sorted(off))
+        names = counts.listed(len(off), sorted(off))
         yield f"declared on and held off for now, these stay off (virtctl start NAME -n NAMESPACE): {names}"
 
 
