@@ -86,20 +86,22 @@ def inspect(cluster: Existing) -> list[Check]:
     def read(kind: type[Any]) -> Mapping[Key, Any] | Unreadable:
         resource: Resource = kind.resource
         name = f"{resource.plural}.{resource.group}"
+        absent = Unreadable(f"the API {name} is not installed in this cluster")
         if resource.group not in groups:
-            return Unreadable(f"the API {name} is not installed in this cluster")
+            return absent
         try:
             items = json.loads(cluster.kubectl("get", name, "-A", "-o", "json"))["items"]
         except KubectlError as error:
             if "the server doesn't have a resource type" in str(error):
-                return Unreadable(f"the API {name} is not installed in this cluster")
+                return absent
             if "(Forbidden)" not in str(error):
                 raise
             return Unreadable(str(error), forbidden=True)
         found: list[Any] = [msgspec.convert(item, kind) for item in items]
         return {held.metadata.key: held for held in found}
 
-    return preflight.look(read)
+    found = {kind: read(kind) for kind in preflight.KINDS}  # once: each answer is a kubectl
+    return preflight.look(found.__getitem__)
 
 
 def with_classes_of(documents: list[dict[str, Any]], classes: list[dict[str, Any]]) -> list[str]:

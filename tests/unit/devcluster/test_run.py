@@ -238,9 +238,11 @@ class Somebodys(Kubectl, existing.Existing):
 )
 def test_what_a_cluster_lacks(why: str, given: dict[str, Any], missing: list[str]) -> None:
     """The same as vdcos check says."""
-    checks = existing.inspect(Somebodys(given))
+    cluster = Somebodys(given)
+    checks = existing.inspect(cluster)
     found = [check.name for check in checks if check.state == "Missing"]
     assert found == [*missing, "Nmstate", "FenceAgentsRemediation"], why
+    assert len(cluster.calls) == len(set(cluster.calls)), "each is asked for once"
 
 
 def test_a_cluster_without_kubevirt_is_refused_before_anything_is_changed(
