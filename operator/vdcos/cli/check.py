@@ -12,16 +12,14 @@ from typing import Any
 
 from vdcos import app
 from vdcos.cli.ha import show
-from vdcos.cli.plan import columns, count
+from vdcos.cli.plan import columns, count, read_all
 from vdcos.core import preflight
 from vdcos.core.preflight import Check, State
 from vdcos.runtime import logs
 from vdcos.runtime.credentials import NoCluster, Origin
-from vdcos.runtime.metrics import Metrics
 from vdcos.runtime.port import Port
 from vdcos.runtime.preflight import ask, reader
 from vdcos.runtime.providers.discovery import discover_networks
-from vdcos.runtime.reflector import Reflector
 from vdcos.runtime.requests import ApiError
 from vdcos.runtime.store import Store
 from vdcos.services.catalogue import services
@@ -61,8 +59,7 @@ async def look(origin: Origin, namespace: str) -> list[Check]:
     """All checks, by one list of each kind and a few questions. Raises NoCluster and ApiError."""
     store = Store(preflight.KINDS)
     async with Port.open(origin) as port:
-        sources = [Reflector(kind, kind.resource, port, store, Metrics()) for kind in preflight.KINDS]
-        await asyncio.gather(*(source.once() for source in sources))
+        await read_all(store, {kind: kind.resource for kind in preflight.KINDS}, port)
         answers = await ask(app.questions(port, services(discover_networks()), namespace))
     return [*preflight.look(reader(store)), *answers]
 

@@ -67,11 +67,16 @@ def main(chosen: argparse.Namespace) -> int:
 
 
 async def fill(store: Store, resources: Mapping[type[Any], Any], origin: Origin) -> list[str]:
-    """One list of every kind. Returns why kinds cannot be read. Raises NoCluster and ApiError."""
-    metrics = Metrics()
+    """``read_all`` through a port of its own. Raises NoCluster, too."""
     async with Port.open(origin) as port:
-        sources = [Reflector(kind, resource, port, store, metrics) for kind, resource in resources.items()]
-        await asyncio.gather(*(source.once() for source in sources))
+        return await read_all(store, resources, port)
+
+
+async def read_all(store: Store, resources: Mapping[type[Any], Any], port: Port) -> list[str]:
+    """One list of every kind. Returns why kinds cannot be read. Raises ApiError."""
+    metrics = Metrics()
+    sources = [Reflector(kind, resource, port, store, metrics) for kind, resource in resources.items()]
+    await asyncio.gather(*(source.once() for source in sources))
     return [source.unavailable for source in sources if source.unavailable]
 
 

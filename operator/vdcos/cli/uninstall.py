@@ -14,7 +14,7 @@ import msgspec
 
 from vdcos import app
 from vdcos.cli.ha import show
-from vdcos.cli.plan import columns, count
+from vdcos.cli.plan import columns, count, read_all
 from vdcos.core.foreign import kubevirt
 from vdcos.core.objects import Object, Resource, Unreadable
 from vdcos.core.plan import Action, Delete, Patch
@@ -24,11 +24,9 @@ from vdcos.runtime import logs
 from vdcos.runtime.credentials import NoCluster, Origin
 from vdcos.runtime.lease import LEASE, Elector
 from vdcos.runtime.logs import qualified
-from vdcos.runtime.metrics import Metrics
 from vdcos.runtime.port import Port
 from vdcos.runtime.preflight import reader
 from vdcos.runtime.providers.discovery import discover_networks
-from vdcos.runtime.reflector import Reflector
 from vdcos.runtime.requests import JSON, JSON_PATCH, ApiError
 from vdcos.runtime.shell import NotLeading, seconds_for_request
 from vdcos.runtime.store import Store
@@ -85,8 +83,7 @@ async def look(port: Port, served: Sequence[Service[Any, Any]]) -> Undoing:
     written = _written(served)
     resources = kinds_to_read(own, written)
     store = Store(resources)
-    sources = [Reflector(kind, resource, port, store, Metrics()) for kind, resource in resources.items()]
-    await asyncio.gather(*(source.once() for source in sources))
+    await read_all(store, resources, port)
     read = reader(store)
     unseen = [found.why for kind in resources if isinstance(found := read(kind), Unreadable) and found.forbidden]
     if unseen:
