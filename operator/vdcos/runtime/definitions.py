@@ -22,7 +22,18 @@ _PARTS = ("spec", "status")
 _GVK = "x-kubernetes-group-version-kind"
 _APPLY = "apply the definitions of the operator's own release: kubectl apply --server-side -k crds"
 
-_decode = bounded(msgspec.json.decode)
+
+class _Components(msgspec.Struct, frozen=True):
+    schemas: dict[str, dict[str, Any]] = {}
+
+
+class Document(msgspec.Struct, frozen=True):
+    """The part of an OpenAPI document that is needed here."""
+
+    components: _Components = _Components()
+
+
+_decode = bounded(msgspec.json.Decoder(Document).decode)
 
 
 class Caller(Protocol):
@@ -46,10 +57,10 @@ async def check(port: Caller, api_version: str, ours: Mapping[str, Fields]) -> C
     return verdict(ours, published(document))
 
 
-def published(document: Tree) -> dict[str, Tree]:
+def published(document: Document) -> dict[str, Tree]:
     """The schemas of an OpenAPI document by kind."""
-    schemas: Mapping[str, Any] = document.get("components", {}).get("schemas", {})
-    return {gvk["kind"]: schema for schema in schemas.values() for gvk in schema.get(_GVK, ())}
+    schemas = document.components.schemas.values()
+    return {gvk["kind"]: schema for schema in schemas for gvk in schema.get(_GVK, ())}
 
 
 def verdict(ours: Mapping[str, Fields], served: Mapping[str, Tree]) -> Check:

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import msgspec
 import prometheus_client
 from prometheus_client.core import GaugeMetricFamily
 
@@ -73,13 +74,18 @@ class Preflight:
 
 
 async def ask(questions: Mapping[str, Question]) -> list[Check]:
-    """All answers; a question that is not answered is one whose answer is not known."""
+    """All answers; a question that is not answered, or in a way that cannot be read, is one whose answer is not known.
+
+    Pre-flight only tells: what a proxy makes of an answer must not end an operator that works.
+    """
     found = []
     for name, question in questions.items():
         try:
             found.append(await question())
         except ApiError as error:
             found.append(Check(name, "Unknown", f"the API server does not answer ({error.reason}): {error.message}"))
+        except msgspec.MsgspecError as error:
+            found.append(Check(name, "Unknown", f"what the API server answers cannot be read: {error}"))
     return found
 
 

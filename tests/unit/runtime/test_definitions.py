@@ -113,8 +113,10 @@ def document() -> bytes:
         (ApiError(403, "Forbidden", "no"), "Unknown"),
         (b"<html>", "Unknown"),
         (b"[" * 100_000, "Unknown"),
+        (b"[]", "Unknown"),
+        (b'{"components": {"schemas": ["VirtualMachine"]}}', "Unknown"),
     ],
-    ids=["all", "not installed", "forbidden", "no JSON", "too deep"],
+    ids=["all", "not installed", "forbidden", "no JSON", "too deep", "a list", "no schemas"],
 )
 async def test_what_the_api_server_publishes(answer: bytes | ApiError, state: str) -> None:
     assert (await definitions.check(Publisher(answer), "vdcos.dev/v1alpha1", OURS)).state == state

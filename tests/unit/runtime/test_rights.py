@@ -127,6 +127,16 @@ async def test_who_may_not_ask_does_not_know() -> None:
     assert (check.name, check.state) == ("Rights", "Unknown")
 
 
+@pytest.mark.parametrize("answer", [b"<html>", b'{"status": {"resourceRules": [7]}}'])
+async def test_an_answer_that_cannot_be_read_ends_nothing(answer: bytes) -> None:
+    class Garbled(Authority):
+        async def call(self, verb: str, method: str, path: str, *, body: bytes | None = None) -> bytes:
+            return answer
+
+    [check] = await ask({"Rights": lambda: rights.check(Garbled(), DEMANDS)})
+    assert (check.name, check.state) == ("Rights", "Unknown")
+
+
 def test_the_generated_role_grants_all_that_is_demanded() -> None:
     served = catalogue.services({})
     manifests = rbac.operator(served)
