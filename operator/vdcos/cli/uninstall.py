@@ -41,7 +41,7 @@ PATIENCE = 20.0
 AT_ONCE = 16
 """Requests at the same time."""
 ROUNDS = 5
-"""How often what somebody changed meanwhile is looked at again."""
+"""How often it is tried to do what is to be done, as somebody may change it meanwhile."""
 SHOWN = 40
 """Lines of a table; -o json has all."""
 MANAGER = "vdcos/uninstall"
@@ -156,18 +156,20 @@ async def carry_out(port: Port, served: Sequence[Service[Any, Any]], remaining: 
         done.append(action)
         return True
 
-    for _ in range(ROUNDS):
+    for number in itertools.count():
         undoing = await look(port, served)
         if not undoing.actions:
-            return Undoing(tuple(done), undoing.notes)
+            break
+        if number == ROUNDS:
+            left = len(undoing.actions)
+            raise Unfinished(f"somebody keeps changing what is to be detached: {left} left. Does another vdcos run?")
         try:
             for _, alike in itertools.groupby(undoing.actions, _verb):
                 if not all(await asyncio.gather(*map(carried_out, alike))):
                     break
         except NotLeading as error:
             raise Unfinished(f"the Lease was lost after {count(len(done), 'step')}; run it again") from error
-    left = len(undoing.actions)
-    raise Unfinished(f"somebody keeps changing what is to be detached: {left} left. Does another vdcos run?")
+    return Undoing(tuple(done), undoing.notes)
 
 
 async def _send(port: Port, action: Action, remaining: float) -> None:

@@ -140,6 +140,13 @@ async def test_what_somebody_changed_meanwhile_is_looked_at_again(status: int) -
     assert sorted(there.wrote) == sorted(["patch web", "patch lan", f"delete {GUARD}"])
 
 
+async def test_the_last_try_may_succeed() -> None:
+    there = api()
+    there.fail = [ApiError(409, "Conflict", "changed")] * (uninstall.ROUNDS - 1)
+    done = await uninstall.carry_out(there, services(PROVIDERS), lambda: 9.0)  # type: ignore[arg-type]
+    assert len(done.actions) == 3
+
+
 async def test_who_fights_it_is_given_up_on() -> None:
     there = api()
     there.fail = [ApiError(409, "Conflict", "changed")] * 100
