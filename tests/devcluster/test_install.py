@@ -6,6 +6,7 @@ The hosts are simulated, so pods become Running without the image; what the pods
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -155,6 +156,11 @@ def test_helm_test_passes_and_fails_with_what_it_tests(
     assert good.returncode == 0, good
     assert "Phase:          Succeeded" in good.stdout
     assert "not allowed" not in good.stderr, "the account may read all that is decided from"
+    assert re.findall(r"^(\w+) +OK ", good.stderr, re.MULTILINE) == ["Definitions", "Rights"]
+
+    powerless = played(cluster, helm, cluster.service_account_kubeconfig(NAMESPACE, "default"))
+    assert powerless.returncode != 0, powerless
+    assert "are missing" in powerless.stderr
 
     document = yaml.safe_load(kubeconfig.read_text())
     document["users"][0]["user"] = {"token": "revoked"}

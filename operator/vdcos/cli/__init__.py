@@ -38,6 +38,7 @@ CHECK_EXAMPLES = """\
 examples:
   vdcos check                                        the cluster of the pod, of KUBECONFIG or of ~/.kube/config
   vdcos check --before-install                       what will be there is not missed yet
+  vdcos check --only Definitions --only Rights       what an installation of vdcos brings along
   vdcos check -o json | jq '.checks[] | select(.status != "True")'
 
 exit status: 0 all is there, 2 something is off or limited, 1 vdcos cannot work here, or an error
@@ -174,6 +175,9 @@ def parser() -> argparse.ArgumentParser:
 
     check = _command(commands, "check", "show what vdcos builds on and what is missing", CHECK, CHECK_EXAMPLES)
     check.add_argument("--before-install", action="store_true", help="leave out what vdcos itself brings along")
+    check.add_argument(
+        "--only", metavar="CHECK", action="append", default=[], help="only this one, by its name; may be repeated"
+    )
     check.add_argument(
         "--namespace", metavar="NS", default="vdcos-system", help="of the operator (default: %(default)s)"
     )

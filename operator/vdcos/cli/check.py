@@ -49,6 +49,12 @@ def main(chosen: argparse.Namespace) -> int:
         return FAILED
     if chosen.before_install:
         checks = [check for check in checks if check.name not in BROUGHT]
+    if chosen.only:
+        names = [check.name for check in checks]
+        if unknown := [name for name in chosen.only if name not in names]:
+            print(f"vdcos check: there is no {', '.join(unknown)}; there are {', '.join(names)}", file=sys.stderr)
+            return FAILED
+        checks = [check for check in checks if check.name in chosen.only]
     colourful = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     width = shutil.get_terminal_size((WIDTH, 0)).columns if sys.stdout.isatty() else WIDTH
     show(data(checks), chosen.output, lambda _: table(checks, colourful, width), sys.stdout)

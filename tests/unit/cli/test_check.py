@@ -10,6 +10,7 @@ from vdcos import cli
 from vdcos.cli import check, ha
 from vdcos.core import preflight
 from vdcos.core.preflight import Check
+from vdcos.runtime.credentials import Origin
 
 FINE = Check("KubeVirt", "OK", "v1.8.2", required=True)
 GATE = Check(
@@ -81,6 +82,45 @@ def test_for_programs_they_are_conditions() -> None:
         "required": False,
         "limits": ["VirtualMachine"],
     }
+
+
+@pytest.mark.parametrize(
+    ("only", "status", "shown"),
+    [
+        ((), check.LIMITED, ["KubeVirt", "ExpandDisks", "Definitions", "Rights"]),
+        (("Rights", "Definitions"), check.WELL, ["Definitions", "Rights"]),
+        (("ExpandDisks", "Rights"), check.LIMITED, ["ExpandDisks", "Rights"]),
+    ],
+)
+def test_some_checks_count_alone(
+    only: tuple[str, ...],
+    status: int,
+    shown: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert looked(monkeypatch, *(f"--only={name}" for name in only), "-o=json") == status
+    assert [each["type"] for each in json.loads(capsys.readouterr().out)["checks"]] == shown
+
+
+@pytest.mark.parametrize("more", [(), ("--only=Rights",)])
+def test_a_check_that_there_is_not_is_not_well(
+    more: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert looked(monkeypatch, "--only=Right", *more) == check.FAILED
+    assert "there is no Right; there are KubeVirt, " in capsys.readouterr().err
+    assert looked(monkeypatch, "--only=Definitions", "--before-install") == check.FAILED
+
+
+def looked(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """The exit status in a cluster where one thing is limited."""
+
+    async def look(origin: object, namespace: str) -> list[Check]:
+        return [FINE, GATE, Check("Definitions", "OK", "all 6", required=True), Check("Rights", "OK", "all 125")]
+
+    monkeypatch.setattr(check, "look", look)
+    monkeypatch.setattr(Origin, "find", lambda *_: None)
+    return cli.main(["check", *arguments])
 
 
 @pytest.mark.parametrize("command", ["check", "uninstall"])

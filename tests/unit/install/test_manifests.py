@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from vdcos import __version__, api, cli
+from vdcos import __version__, api, app, cli
 from vdcos.generate import chart, crds, rbac
 
 MANIFESTS = Path(__file__).resolve().parents[3] / "manifests"
@@ -36,6 +36,14 @@ def test_the_operator_understands_the_command_line_of_its_pod() -> None:
     assert {env["name"] for env in OPERATOR["env"]} == {"POD_NAME", "POD_NAMESPACE"}
     assert chosen.listen.endswith(f":{PORTS['metrics']}")
     assert chosen.probe.endswith(f":{PORTS['probe']}")
+
+
+def test_helm_test_asks_for_all_that_an_installation_brings_along() -> None:
+    template = (CHART / "templates" / "tests" / "reach.yaml").read_text()
+    (block,) = re.findall(r"^ +args:\n((?: +- .+\n)+)", template, re.MULTILINE)
+    chosen = cli.parser().parse_args(re.findall("- (.+)", block.replace("{{ .Release.Namespace }}", "here")))
+    assert (chosen.command, chosen.namespace) == ("check", "here")
+    assert {*chosen.only} == app.questions(None, [], "here").keys()  # type: ignore[arg-type]
 
 
 def test_probes_ask_what_is_served_there() -> None:
