@@ -33,7 +33,6 @@ HOSTS = 4
 VICTIM = "host-4"
 OTHERS = tuple(f"host-{number}" for number in range(1, HOSTS))
 POLICY = "bench"
-OPERATOR = f"system:serviceaccount:{replica.NAMESPACE}:{replica.ACCOUNT}"
 GRACE, TUNED_GRACE = 50, 12
 """Seconds until Kubernetes calls a silent node NotReady: its own default; and what goes with kubelets that renew their
 Lease every 3 s."""
@@ -288,7 +287,7 @@ class Bench:
         if not found.is_over and patience == PATIENCE:
             raise BenchError(f"{who}: {len(found.up)} of {found.vms} VMs run after {PATIENCE:.0f} s")
         if found.proved:
-            writes = self._cluster.writes(OPERATOR, since=mark)
+            writes = self._cluster.writes(replica.USER, since=mark)
             freeing = [w for w in writes if (w.verb, w.resource) in (("delete", "pods"), ("patch", "nodes"))]
             times = [datetime.fromisoformat(write.at).timestamp() for write in freeing]
             found.released = max(at for at in times if at < max(found.made.values()))

@@ -8,14 +8,10 @@ import contextlib
 import copy
 import json
 import os
-import re
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +21,7 @@ import yaml
 from devcluster.cluster import Cluster, KubectlError
 from devcluster.waiting import eventually
 from tests.devcluster import fleet, replica
-from tests.devcluster.replica import Replica
+from tests.devcluster.replica import Replica, quiet, writes
 from vdcos import api
 from vdcos.core import finalizers
 from vdcos.core.uninstall import GUARD
@@ -33,7 +29,6 @@ from vdcos.core.uninstall import GUARD
 Tree = dict[str, Any]
 
 ROOT = Path(__file__).parents[2]
-OPERATOR = "system:serviceaccount:vdcos-system:vdcos"
 PART_OF = "app.kubernetes.io/part-of=vdcos"
 NAMESPACE = "shop"
 HOSTS = 2
@@ -44,8 +39,6 @@ LAN: Tree = {
     "metadata": {"name": "lan"},
     "spec": {"bridge": {"name": "br0"}, "allowedNamespaces": {"from": "All"}},
 }
-CALM = 7.0
-"""Aggregated counts follow what happens by up to 5 s."""
 
 
 def vm(name: str) -> Tree:
@@ -98,7 +91,7 @@ async def vdcos(cluster: Cluster, *arguments: str) -> subprocess.CompletedProces
 
 
 def items(cluster: Cluster, *arguments: str) -> list[Tree]:
-    found: list[Tree] = json.loads(cluster.kubectl("get", *arguments, "-o", "json"))["items"]
+    found: list[Tree] = cluster.get(*arguments)["items"]
     return found
 
 
@@ -129,8 +122,8 @@ class Life:
         )
 
 
-def owners(cluster: Cluster, kind: str, name: str = "") -> set[str]:
-    """Kind and uid of what controls the objects of a kind."""
+def owners(cluster: Cluster, kind: str) -> set[str]:
+    """Kind and uid of our objects that own those of a kind."""
     found = items(cluster, kind, "-n", NAMESPACE)
     return {
         f"{ref['kind']} {ref['uid']}"
@@ -148,43 +141,10 @@ def converged(cluster: Cluster) -> bool:
     return fleet.standing(cluster, NAMESPACE).ready == len(VMS)
 
 
-def writes(cluster: Cluster, since: int) -> list[Any]:
-    """What the operator wrote, but for its Lease and its Events."""
-    found = cluster.writes(OPERATOR, since=since)
-    return [write for write in found if write.resource not in ("leases", "events")]
-
-
-async def quiet(cluster: Cluster) -> None:
-    """The operator has written nothing for ``CALM`` seconds."""
-    mark, began = cluster.audit_mark(), time.time()
-
-    def calm() -> bool:
-        found = writes(cluster, mark)
-        last = max([began, *(datetime.fromisoformat(write.at).timestamp() for write in found)])
-        assert time.time() - last >= CALM, f"the operator does not come to rest: {found[-3:]}"
-        return True
-
-    await soon(calm)
-
-
-def told(operator: Replica, message: str) -> list[Tree]:
-    lines = operator.log.read_text().splitlines() if operator.log.exists() else []
-    return [line for line in map(json.loads, lines) if line["message"] == message]
-
-
-def looked(operator: Replica, objects: int) -> bool:
-    """It has looked at everything since its start."""
-    address = told(operator, "listening")[-1]["address"]
-    with urllib.request.urlopen(f"http://{address}/metrics", timeout=5) as response:
-        text = response.read().decode()
-    looks = re.findall(r"^vdcos_reconciles_total\{.*\} (\S+)$", text, re.MULTILINE)
-    return sum(map(float, looks)) >= objects
-
-
 async def leading(cluster: Cluster, kubeconfig: Path, log: Path) -> Replica:
     started = Replica(kubeconfig, log)
     await started.start()
-    await soon(lambda: told(started, "leading"))
+    await soon(lambda: started.said("leading"))
     return started
 
 
@@ -194,7 +154,7 @@ def attached(cluster: Cluster) -> bool:
     return (
         owners(cluster, "virtualmachines.kubevirt.io") == machines
         and owners(cluster, "datavolumes.cdi.kubevirt.io") == machines
-        and {*owners(cluster, "network-attachment-definitions")} <= networks
+        and owners(cluster, "network-attachment-definitions") <= networks
         and bool(owners(cluster, "network-attachment-definitions"))
     )
 
@@ -402,7 +362,7 @@ async def test_upgrade_and_downgrade_restart_nothing_and_write_little(plane: Clu
         mark = plane.audit_mark()
         operator = await leading(plane, kubeconfig, tmp_path / f"{name}.log")
         try:
-            await soon(lambda: looked(operator, len(said)))
+            await operator.at_rest(len(said))
             await soon(lambda: converged(plane))
             await quiet(plane)
         finally:

@@ -148,16 +148,6 @@ class Watched:
         self.leader, self.standby = replicas
 
 
-async def listens(operator: Replica) -> str:
-    """The address of a replica."""
-
-    async def said() -> str:
-        lines = (json.loads(line) for line in operator.log.read_text().splitlines())
-        return next((str(line["address"]) for line in lines if line["message"] == "listening"), "")
-
-    return await soon(said)
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def watched(datacenter: Cluster, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Watched]:
     """A datacenter with all that dashboards show: VMs on and off, one that its owner has to correct, a policy, a full
@@ -171,9 +161,10 @@ async def watched(datacenter: Cluster, tmp_path_factory: pytest.TempPathFactory)
         for pod, each in replicas.items():
             await each.start()
             stack.push_async_callback(each.stop)
-            targets[pod] = await listens(each)
+            await eventually(lambda each=each: bool(each.said("listening")))  # type: ignore[misc]
+            targets[pod] = each.address
             if pod == "vdcos-0":
-                await eventually(lambda first=each: '"message":"leading"' in first.log.read_text())  # type: ignore[misc]
+                await eventually(lambda first=each: bool(first.said("leading")))  # type: ignore[misc]
         prometheus = Prometheus(program, folder, targets)
         stack.enter_context(prometheus.running())
         datacenter.apply(*fleet.infrastructure())

@@ -3,26 +3,21 @@
 import asyncio
 import json
 import os
-import re
 import signal
 import sys
 import time
-import urllib.request
 from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from devcluster.cluster import Cluster, Write
+from devcluster.cluster import Cluster
 from devcluster.waiting import eventually
 from tests.devcluster import fleet, replica
 from tests.devcluster.proxy import Moment, Proxy
 from tests.devcluster.relay import Relay
-from tests.devcluster.replica import Replica
-
-OPERATOR = "system:serviceaccount:vdcos-system:vdcos"
+from tests.devcluster.replica import Replica, quiet, writes
 
 
 async def soon(predicate: Callable[[], Any], seconds: float = 60.0) -> Any:
@@ -30,65 +25,11 @@ async def soon(predicate: Callable[[], Any], seconds: float = 60.0) -> Any:
     return await asyncio.to_thread(eventually, predicate, seconds)
 
 
-def log(operator: Replica) -> list[dict[str, Any]]:
-    """The operator's log so far; whatever is not a line of JSON fails the test."""
-    lines = operator.log.read_text().splitlines() if operator.log.exists() else []
-    return [json.loads(line) for line in lines]
-
-
-def said(operator: Replica, message: str) -> list[dict[str, Any]]:
-    return [line for line in log(operator) if line["message"] == message]
-
-
-def metrics(operator: Replica) -> dict[str, float]:
-    """Samples by name and labels as Prometheus writes them."""
-    address = said(operator, "listening")[-1]["address"]
-    with urllib.request.urlopen(f"http://{address}/metrics", timeout=5) as response:
-        text = response.read().decode()
-    return {name: float(value) for name, value in re.findall(r"^([^#\s]+(?:\{.*\})?) (\S+)$", text, re.MULTILINE)}
-
-
-def total(operator: Replica, name: str, *labels: str) -> float:
-    """The sum of a metric's samples that have all of these labels."""
-    samples = metrics(operator).items()
-    return sum(v for key, v in samples if key.partition("{")[0] == name and all(label in key for label in labels))
-
-
-def own_writes(cluster: Cluster, since: int) -> list[Write]:
-    """What the operator wrote, by the API server's audit log, but for its Lease and its Events."""
-    writes = cluster.writes(OPERATOR, since=since)
-    return [write for write in writes if write.resource not in ("leases", "events")]
-
-
 async def converged(cluster: Cluster, namespace: str, machines: int) -> None:
     """``machines`` VMs exist and are Ready."""
     cluster.apply(*fleet.infrastructure())
     cluster.apply(*(fleet.machine(namespace, number) for number in range(machines)))
     await soon(lambda: fleet.standing(cluster, namespace).ready == machines, 180)
-
-
-CALM = 7.0
-"""Aggregated counts follow what happens by up to 5 s."""
-
-
-async def quiet(cluster: Cluster) -> None:
-    """The operator has written nothing for ``CALM`` seconds."""
-    mark, began = cluster.audit_mark(), time.time()
-
-    def calm() -> bool:
-        writes = own_writes(cluster, mark)
-        last = max([began, *(datetime.fromisoformat(write.at).timestamp() for write in writes)])
-        assert time.time() - last >= CALM, f"the operator does not come to rest: {writes[-3:]}"
-        return True
-
-    await soon(calm, 120)
-
-
-async def at_rest(operator: Replica, looks: int) -> None:
-    """The operator has looked at everything since its start, and nothing is due."""
-    await soon(lambda: said(operator, "listening"))
-    await soon(lambda: total(operator, "vdcos_reconciles_total") >= looks)
-    await soon(lambda: not total(operator, "vdcos_queue_depth") and not total(operator, "vdcos_reconciles_in_flight"))
 
 
 class Through:
@@ -118,7 +59,7 @@ class Through:
 
     @property
     def leads(self) -> bool:
-        return bool(said(self.operator, "leading"))
+        return bool(self.operator.said("leading"))
 
 
 async def test_when_the_leader_is_killed_the_other_acts_within_12_s_and_never_both(
@@ -130,11 +71,11 @@ async def test_when_the_leader_is_killed_the_other_acts_within_12_s_and_never_bo
         await soon(lambda: one.leads)
         await two.start()
         await converged(cluster, namespace, 2)
-        await soon(lambda: said(two.operator, "listening"))
+        await soon(lambda: two.operator.said("listening"))
         assert one.times
         assert two.times == [], "a standby writes nothing"
-        assert total(one.operator, "vdcos_leader") == 1
-        assert total(two.operator, "vdcos_leader") == 0
+        assert one.operator.total("vdcos_leader") == 1
+        assert two.operator.total("vdcos_leader") == 0
 
         await one.operator.kill()
         killed, before = time.monotonic(), len(one.times)
@@ -148,10 +89,10 @@ async def test_when_the_leader_is_killed_the_other_acts_within_12_s_and_never_bo
 
         # It comes back as a standby, and takes over at once when the leader stops in good order.
         await one.operator.start()
-        await soon(lambda: len(said(one.operator, "listening")) == 2)
+        await soon(lambda: len(one.operator.said("listening")) == 2)
         stopped = time.monotonic()
         await two.operator.stop()
-        assert said(two.operator, "lease released")
+        assert two.operator.said("lease released")
         await asyncio.to_thread(cluster.apply, fleet.machine(namespace, 3))
         await soon(lambda: len(one.times) > before, 20)
         took = one.times[before] - stopped
@@ -186,26 +127,26 @@ async def test_nothing_is_written_at_rest_after_a_restart_and_after_a_relist(
             await quiet(cluster)
             mark = cluster.audit_mark()
             await first.stop()
-            assert said(first, "stopped")
+            assert first.said("stopped")
 
             await second.start()
-            await at_rest(second, 5 + 2)
-            assert own_writes(cluster, mark) == [], "a restart writes nothing"
+            await second.at_rest(5 + 2)
+            assert writes(cluster, mark) == [], "a restart writes nothing"
 
-            kinds = len([key for key in metrics(second) if key.startswith("vdcos_watch_age_seconds{")])
-            absent = total(second, "vdcos_api_errors_total", 'verb="list"', 'code="404"')
+            kinds = len([key for key in second.metrics() if key.startswith("vdcos_watch_age_seconds{")])
+            absent = second.total("vdcos_api_errors_total", 'verb="list"', 'code="404"')
             assert relay.cut() >= kinds - absent
-            await soon(lambda: total(second, "vdcos_lists_total", 'reason="Unreachable"') >= kinds - absent)
-            looks = total(second, "vdcos_reconciles_total", 'vservice="virtualmachine"')
+            await soon(lambda: second.total("vdcos_lists_total", 'reason="Unreachable"') >= kinds - absent)
+            looks = second.total("vdcos_reconciles_total", 'vservice="virtualmachine"')
             cluster.kubectl("label", "namespace", namespace, "seen=again")  # and all of its VMs are looked at
-            await soon(lambda: total(second, "vdcos_reconciles_total", 'vservice="virtualmachine"') >= looks + 5)
-            await at_rest(second, 0)
-            assert own_writes(cluster, mark) == [], "a list of everything writes nothing"
+            await soon(lambda: second.total("vdcos_reconciles_total", 'vservice="virtualmachine"') >= looks + 5)
+            await second.at_rest(0)
+            assert writes(cluster, mark) == [], "a list of everything writes nothing"
 
             # And the watches that followed do work.
             await asyncio.to_thread(cluster.apply, fleet.machine(namespace, 5))
             await soon(lambda: fleet.standing(cluster, namespace).ready == 6, 120)
-            assert own_writes(cluster, mark), "the audit log shows what the operator writes"
+            assert writes(cluster, mark), "the audit log shows what the operator writes"
         finally:
             await first.stop()
             await second.stop()
@@ -242,7 +183,7 @@ async def test_a_plan_shows_what_the_operator_would_do_and_does_nothing(
     assert status == 2
     assert f"VirtualMachine {namespace}/vm-0000" in out
     assert "create  DataVolume.cdi.kubevirt.io" in out
-    assert cluster.writes(OPERATOR, since=mark) == []
+    assert cluster.writes(replica.USER, since=mark) == []
 
 
 async def test_the_api_server_dies_and_comes_back_and_nothing_is_written(tmp_path: Path) -> None:
@@ -266,14 +207,14 @@ async def test_the_api_server_dies_and_comes_back_and_nothing_is_written(tmp_pat
 
             def recovered() -> bool:
                 """Every source has heard something since; and the Lease is ours again."""
-                gauges = metrics(operator)
+                gauges = operator.metrics()
                 ages = [value for key, value in gauges.items() if key.startswith("vdcos_watch_age_seconds{")]
                 return max(ages) < time.monotonic() - killed - 1 and gauges["vdcos_leader"] == 1
 
             await soon(recovered, 120)
-            await at_rest(operator, 0)
-            assert own_writes(cluster, mark) == []
+            await operator.at_rest(0)
+            assert writes(cluster, mark) == []
             cluster.kubectl("delete", "virtualmachines.vdcos.dev", "vm-0001", "-n", namespace, "--wait=false")
-            await soon(lambda: own_writes(cluster, mark))  # one user less is worth a write
+            await soon(lambda: writes(cluster, mark))  # one user less is worth a write
         finally:
             await operator.stop()

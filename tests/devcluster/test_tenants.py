@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import urllib.request
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,13 +96,6 @@ class Scene:
         found: list[Tree] = self.cluster.get(kind, "-n", BLUE)["items"]
         return found
 
-    def metrics(self) -> str:
-        lines = map(json.loads, self.operator.log.read_text().splitlines())
-        address = next(line["address"] for line in lines if line["message"] == "listening")
-        with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as response:
-            text: str = response.read().decode()
-        return text
-
 
 def is_passing(claim: Tree) -> bool:
     """Whether it is one of CDI's, which go when the disk that they fill is full."""
@@ -191,7 +183,7 @@ async def test_after_all_that_the_operator_is_well(scene: Scene) -> None:
     assert scene.operator.alive
     samples = [
         sample
-        for family in prometheus_client.parser.text_string_to_metric_families(scene.metrics())
+        for family in prometheus_client.parser.text_string_to_metric_families(scene.operator.scraped())
         for sample in family.samples
     ]
     assert not [each for each in samples if each.labels.get("result") == "bug" and each.value]
