@@ -88,18 +88,29 @@ ON_STANDBY: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Case:
-    """What makes an alert fire: series in place of the healthy ones, or beside them; None for one that is not there.
-
-    ``seconds``: how long after the beginning it fires, at the latest. ``says``: its labels besides the severity, and
-    its summary.
-    """
+    """What makes an alert fire, and what it says."""
 
     series: dict[str, str | None]
+    """What the leader tells in place of what is healthy, or beside it; None for what it does not tell."""
     summary: str
     labels: dict[str, str] = field(default_factory=dict)
+    """Those of the alert, besides the severity."""
     standby: dict[str, str | None] = field(default_factory=dict)
+    """What the other replica tells instead."""
     sees: str = "0m"
     """What it looks back on has to be so old before it is true."""
+
+
+def said(condition: str, summary: str, /, *, number: int = 1, **labels: str) -> Case:
+    """So many objects have a condition: its kind, type, status and reason."""
+    kind, type_, status, reason = condition.split()
+    return Case({told(kind, type_, status, reason): str(number)}, summary, labels)
+
+
+def host_is(state: str, summary: str, /, **labels: str) -> Case:
+    """A host more, in this state."""
+    known = f'vdcos_host_info{{host="host-4", state="{state}", policy="ha"}}'
+    return Case({known: "1"}, summary, {"host": "host-4", **labels})
 
 
 CASES: dict[str, Case] = {
@@ -135,54 +146,33 @@ CASES: dict[str, Case] = {
         {"kind": "Node"},
         sees="1m",
     ),
-    "VdcosHostFailureWaits": Case(
-        {told("HostFailure", "Ready", "False", "NoProof"): "1"},
+    "VdcosHostFailureWaits": said(
+        "HostFailure Ready False NoProof",
         "A host has failed, and its VMs stay down until somebody acts: NoProof.",
-        {"reason": "NoProof"},
+        reason="NoProof",
     ),
-    "VdcosHostStillAlive": Case(
-        {told("HostFailure", "Ready", "False", "HostStillAlive"): "1"},
-        "A host that was proved to be down is alive: VMs may run twice.",
+    "VdcosHostStillAlive": said(
+        "HostFailure Ready False HostStillAlive", "A host that was proved to be down is alive: VMs may run twice."
     ),
-    "VdcosFencingSlow": Case(
-        {told("HostFailure", "Ready", "False", "Fencing"): "1"},
-        "A dead host is not proved to be down after 5 minutes: its VMs stay down.",
+    "VdcosFencingSlow": said(
+        "HostFailure Ready False Fencing", "A dead host is not proved to be down after 5 minutes: its VMs stay down."
     ),
-    "VdcosRestartsSlow": Case(
-        {told("HostFailure", "Ready", "False", "Restarting"): "1"},
-        "VMs of a failed host are not up again after 15 minutes.",
+    "VdcosRestartsSlow": said(
+        "HostFailure Ready False Restarting", "VMs of a failed host are not up again after 15 minutes."
     ),
-    "VdcosRestartsGivenUp": Case(
-        {told("HostFailure", "Restarted", "False", "GivenUp"): "1"},
-        "VMs of a failed host were tried in vain, and stay down.",
+    "VdcosRestartsGivenUp": said(
+        "HostFailure Restarted False GivenUp", "VMs of a failed host were tried in vain, and stay down."
     ),
-    "VdcosHostDown": Case(
-        {'vdcos_host_info{host="host-4", state="Fenced", policy="ha"}': "1"},
-        "Host host-4 is down.",
-        {"host": "host-4", "policy": "ha"},
+    "VdcosHostDown": host_is("Fenced", "Host host-4 is down.", policy="ha"),
+    "VdcosHostSilent": host_is("Isolated", "Host host-4 is Isolated.", state="Isolated"),
+    "VdcosHostQuarantined": host_is("Quarantined", "Host host-4 failed again and again, and is not used any more."),
+    "VdcosHostsNotSeen": said(
+        "HAPolicy HostsVisible Unknown Blind", "High availability is blind: Blind.", reason="Blind"
     ),
-    "VdcosHostSilent": Case(
-        {'vdcos_host_info{host="host-4", state="Isolated", policy="ha"}': "1"},
-        "Host host-4 is Isolated.",
-        {"host": "host-4", "state": "Isolated"},
+    "VdcosHostsNotFenceable": said(
+        "HAPolicy HostsFenceable False NoFenceDevice", "Nothing can prove that some hosts are down."
     ),
-    "VdcosHostQuarantined": Case(
-        {'vdcos_host_info{host="host-4", state="Quarantined", policy="ha"}': "1"},
-        "Host host-4 failed again and again, and is not used any more.",
-        {"host": "host-4"},
-    ),
-    "VdcosHostsNotSeen": Case(
-        {told("HAPolicy", "HostsVisible", "Unknown", "Blind"): "1"},
-        "High availability is blind: Blind.",
-        {"reason": "Blind"},
-    ),
-    "VdcosHostsNotFenceable": Case(
-        {told("HAPolicy", "HostsFenceable", "False", "NoFenceDevice"): "1"},
-        "Nothing can prove that some hosts are down.",
-    ),
-    "VdcosAvailabilityPaused": Case(
-        {told("HAPolicy", "Active", "False", "Paused"): "1"}, "High availability has been paused for a day."
-    ),
+    "VdcosAvailabilityPaused": said("HAPolicy Active False Paused", "High availability has been paused for a day."),
     "VdcosFailoverCapacityMissing": Case(
         {'vdcos_ha_failover_missing_memory_bytes{policy="ha"}': "4096"},
         "HAPolicy ha cannot keep its promise: room for restarts is missing.",
@@ -198,24 +188,27 @@ CASES: dict[str, Case] = {
         "4 VMs under HAPolicy ha would stay down if their host died (NoCapacity).",
         {"policy": "ha", "outcome": "NoCapacity"},
     ),
-    "VdcosGuestsGivenUp": Case(
-        {told("VirtualMachine", "GuestHeartbeat", "False", "GuestResetLimit"): "2"},
+    "VdcosGuestsGivenUp": said(
+        "VirtualMachine GuestHeartbeat False GuestResetLimit",
         "2 VMs were reset as often as their HAPolicy lets, and their guests do not work.",
+        number=2,
     ),
-    "VdcosInfrastructureNotReady": Case(
-        {told("Datastore", "Ready", "False", "StorageClassMissing"): "1"},
+    "VdcosInfrastructureNotReady": said(
+        "Datastore Ready False StorageClassMissing",
         "1 objects of kind Datastore are not Ready: StorageClassMissing.",
-        {"kind": "Datastore", "reason": "StorageClassMissing"},
+        kind="Datastore",
+        reason="StorageClassMissing",
     ),
     "VdcosDatastoreAlmostFull": Case(
         {'vdcos_datastore_provisioned_bytes{datastore="gold"}': "950"},
         "Datastore gold is 95% full.",
         {"datastore": "gold"},
     ),
-    "VdcosVmsBlocked": Case(
-        {told("VirtualMachine", "Ready", "False", "HostNotResponding"): "5"},
+    "VdcosVmsBlocked": said(
+        "VirtualMachine Ready False HostNotResponding",
         "5 VMs are not as declared, because of the datacenter: HostNotResponding.",
-        {"reason": "HostNotResponding"},
+        number=5,
+        reason="HostNotResponding",
     ),
 }
 
@@ -230,10 +223,7 @@ class Tool:
 
     def __init__(self, promtool: str, folder: Path) -> None:
         self._promtool, self._folder = promtool, folder
-        self.rules(GROUPS)
-
-    def rules(self, groups: list[Tree]) -> None:
-        (self._folder / "rules.yaml").write_text(yaml.safe_dump({"groups": groups}))
+        (folder / "rules.yaml").write_text(yaml.safe_dump({"groups": GROUPS}))
 
     def check(self) -> subprocess.CompletedProcess[str]:
         return self._run("check", "rules", "--lint=all", "--lint-fatal", "rules.yaml")
@@ -258,13 +248,18 @@ def series(case: Case | None = None) -> list[Tree]:
     """The healthy datacenter, and what a case changes in it."""
     changed, on_standby = (case.series, case.standby) if case is not None else ({}, {})
     found = []
-    for told_by, replica in ((HEALTHY | changed, REPLICA), (ON_STANDBY | on_standby, STANDBY)):
-        for name, value in told_by.items():
+    for tells, replica in ((HEALTHY | changed, REPLICA), (ON_STANDBY | on_standby, STANDBY)):
+        for name, value in tells.items():
             if value is not None:
-                metric, _, labels = name.rstrip("}").partition("{")
-                whole = f"{metric}{{{', '.join(filter(None, (labels, replica)))}}}"
-                found.append({"series": whole, "values": f"{value if '+' in value else value + '+0'}{LASTS}"})
+                values = f"{value if '+' in value else value + '+0'}{LASTS}"
+                found.append({"series": told_by(name, replica), "values": values})
     return found
+
+
+def told_by(name: str, replica: str) -> str:
+    """A series with the labels of a replica."""
+    metric, _, labels = name.rstrip("}").partition("{")
+    return f"{metric}{{{', '.join(filter(None, (labels, replica)))}}}"
 
 
 def minutes(text: str) -> int:
@@ -313,16 +308,13 @@ def test_the_tool_notices_an_alert_that_is_not_expected(tool: Tool) -> None:
     assert tool.test(unexpected).returncode != 0
 
 
-PAUSED = told("HAPolicy", "Active", "False", "Paused")
-
-
 def test_what_lasts_long_goes_on_when_another_replica_leads(tool: Tool) -> None:
     """A minute without a leader, after 12 hours, does not begin the day anew."""
     name = "VdcosAvailabilityPaused"
-    metric, _, labels = PAUSED.rstrip("}").partition("{")
+    condition = told("HAPolicy", "Active", "False", "Paused")
     paused = [
-        {"series": f"{metric}{{{labels}, {REPLICA}}}", "values": "1x720 stale"},
-        {"series": f"{metric}{{{labels}, {STANDBY}}}", "values": "_x722 1x900"},
+        {"series": told_by(condition, REPLICA), "values": "1x720 stale"},
+        {"series": told_by(condition, STANDBY), "values": "_x722 1x900"},
     ]
     expected = at(1441, name, fires(name, CASES[name]))
     tested = tool.test({"interval": "1m", "input_series": paused, "alert_rule_test": [at(1439, name), expected]})
