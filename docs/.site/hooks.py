@@ -11,8 +11,8 @@ LINK = re.compile(r"(!?)\[([^\]\[]*)\]\(((?:\.\./)+[^)\s#]*)(#[^)\s]*)?\)")
 
 
 def on_config(config: Any) -> Any:
-    """List the folders of the navigation, and leave out pages that are not there."""
-    config.nav = _present(config.nav, Path(config.docs_dir))
+    """List the folders of the navigation."""
+    config.nav = _listed(config.nav, Path(config.docs_dir))
     return config
 
 
@@ -34,18 +34,15 @@ def on_page_markdown(markdown: str, page: Any, config: Any, **_: Any) -> str:
     return LINK.sub(said, markdown)
 
 
-def _present(entries: list[Any], docs: Path) -> list[Any]:
-    kept: list[Any] = []
+def _listed(entries: list[Any], docs: Path) -> list[Any]:
+    found: list[Any] = []
     for entry in entries:
         if isinstance(entry, dict):
             ((title, below),) = entry.items()
-            if isinstance(below, list):
-                kept += [{title: listed}] if (listed := _present(below, docs)) else []
-            elif (docs / below).exists():
-                kept.append(entry)
+            found.append({title: _listed(below, docs) if isinstance(below, list) else below})
         elif entry.endswith("/*"):
             pages = sorted((docs / entry[:-2]).glob("*.md"), key=lambda page: (page.name != "README.md", page.name))
-            kept += [page.relative_to(docs).as_posix() for page in pages]
-        elif (docs / entry).exists():
-            kept.append(entry)
-    return kept
+            found += [page.relative_to(docs).as_posix() for page in pages]
+        else:
+            found.append(entry)
+    return found
