@@ -75,11 +75,16 @@ def kustomize(kubectl: Path, directory: Path) -> Objects:
     return objects(subprocess.run([kubectl, "kustomize", directory], check=True, capture_output=True, text=True).stdout)
 
 
-def kustomization(kubectl: Path, **content: Any) -> Objects:
-    """What a kustomization gives that somebody else wrote; its paths begin in the repository."""
-    with tempfile.TemporaryDirectory(dir=ROOT / "build") as directory:
-        Path(directory, "kustomization.yaml").write_text(yaml.safe_dump(content))
-        return kustomize(kubectl, Path(directory))
+def kustomization(kubectl: Path, component: Path, *theirs: Object) -> Objects:
+    """What a kustomization gives that somebody else wrote: a component of ours, and objects of his own."""
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name).resolve()
+        content: Object = {"components": [os.path.relpath(component, directory)]}
+        if theirs:
+            (directory / "theirs.yaml").write_text(yaml.safe_dump_all(theirs))
+            content["resources"] = ["theirs.yaml"]
+        (directory / "kustomization.yaml").write_text(yaml.safe_dump(content))
+        return kustomize(kubectl, directory)
 
 
 def objects(text: str) -> Objects:

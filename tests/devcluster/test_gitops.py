@@ -20,7 +20,7 @@ from devcluster import run
 from devcluster.cluster import Cluster, KubectlError
 from devcluster.processes import die_with_parent
 from devcluster.waiting import eventually
-from tests.devcluster import replica
+from tests.devcluster import packages, replica
 from tests.devcluster.drills import TUNED
 from tests.devcluster.replica import Replica
 from tests.devcluster.verdicts import GUIDE, READY, Judges, state
@@ -420,7 +420,7 @@ def _objects(text: str) -> Iterator[Object]:
 # Argo CD's ConfigMap
 
 
-def test_the_scripts_join_what_an_administrator_has_set(datacenter: Cluster, tmp_path: Path) -> None:
+def test_the_scripts_join_what_an_administrator_has_set(datacenter: Cluster) -> None:
     """By a patch, or by kustomize: others' keys stay, and what is stored judges as the file does."""
     kept = {
         "resource.customizations.health.cert-manager.io_Certificate": 'return {status = "Healthy"}\n',
@@ -435,16 +435,10 @@ def test_the_scripts_join_what_an_administrator_has_set(datacenter: Cluster, tmp
     )
     patched = datacenter.get("configmap", "argocd-cm", "-n", "argocd")["data"]
     datacenter.kubectl("delete", "namespace", "argocd", "--wait=false")
-    (tmp_path / "argocd-cm.yaml").write_text(yaml.safe_dump(theirs))
-    kustomization = {
-        "resources": ["argocd-cm.yaml"],
-        "components": [str(Path(*[".."] * (len(tmp_path.parts) - 1), *ARGOCD.parts[1:]))],
-    }
-    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
-    built = yaml.safe_load(datacenter.kubectl("kustomize", str(tmp_path)))["data"]
+    (built,) = packages.kustomization(Path(datacenter.record.kubectl), ARGOCD, theirs).values()
     wanted = {**kept, **argocd.patch(api.KINDS)["data"]}
     assert patched == wanted
-    assert built == wanted
+    assert built["data"] == wanted
 
 
 def test_samples_say_what_must_not_go_at_once(datacenter: Cluster) -> None:

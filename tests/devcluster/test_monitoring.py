@@ -21,7 +21,7 @@ from devcluster import build
 from devcluster.cluster import Cluster
 from devcluster.kube import Api
 from devcluster.processes import die_with_parent, free_ports
-from tests.devcluster import fleet, replica
+from tests.devcluster import fleet, packages, replica
 from tests.devcluster.drills import Drill, soon
 from tests.devcluster.replica import Replica
 from vdcos.core import metrics
@@ -275,16 +275,11 @@ async def test_when_the_host_is_back_its_alert_ends(watched: Watched) -> None:
     await eventually(lambda: watched.prometheus.alerts() == set())
 
 
-def test_the_component_has_rules_and_dashboards(datacenter: Cluster, tmp_path: Path) -> None:
-    here = os.path.relpath(MONITORING, tmp_path)
-    whole = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization", "components": [here]}
-    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(whole))
-    made = list(yaml.safe_load_all(datacenter.kubectl("kustomize", str(tmp_path))))
-    found = {item["kind"]: item for item in made}
-    assert found.keys() == {"PrometheusRule", "ConfigMap"}
-    config = found["ConfigMap"]
-    assert config["metadata"]["name"] == "vdcos-dashboards"
-    assert config["metadata"]["namespace"] == found["PrometheusRule"]["metadata"]["namespace"] == "vdcos-system"
+def test_the_component_has_rules_and_dashboards(datacenter: Cluster) -> None:
+    found = packages.kustomization(Path(datacenter.record.kubectl), MONITORING)
+    dashboard_map = ("ConfigMap", "vdcos-system", "vdcos-dashboards")
+    assert found.keys() == {("PrometheusRule", "vdcos-system", "vdcos"), dashboard_map}
+    config = found[dashboard_map]
     assert config["metadata"]["labels"]["grafana_dashboard"] == "1"
     assert {json.loads(text)["uid"] for text in config["data"].values()} == {board.uid for board in dashboards.BOARDS}
     assert len(json.dumps(config)) < 1 << 20

@@ -75,8 +75,7 @@ def test_another_namespace_is_another_namespace_everywhere(helm: Helm, kubectl: 
 
 def test_metrics_are_scraped_in_the_same_way(helm: Helm, kubectl: Path) -> None:
     by_helm = helm.template("--set", "serviceMonitor.enabled=true")
-    component = "../../manifests/components/service-monitor"
-    alone = packages.kustomization(kubectl, components=[component])
+    alone = packages.kustomization(kubectl, MANIFESTS / "components" / "service-monitor")
     assert alone == {identity: each for identity, each in by_helm.items() if identity[0] == "ServiceMonitor"}
     assert len(alone) == 1
 
