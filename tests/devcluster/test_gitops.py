@@ -25,6 +25,7 @@ from tests.devcluster.drills import TUNED
 from tests.devcluster.replica import Replica
 from tests.devcluster.verdicts import GUIDE, READY, Judges, state
 from vdcos import api
+from vdcos.core import ownership
 from vdcos.generate import argocd
 
 Object = dict[str, Any]
@@ -284,12 +285,17 @@ class Story:
     def somebody_edits_what_is_below(self) -> None:
         """All of it is put right; children that are gone come again."""
         self.patch("vm", "vault", {"spec": {"runStrategy": "Halted"}})
-        self.patch("vm", "web-1", {"metadata": {"labels": {"app.kubernetes.io/managed-by": "somebody"}}})
+        self.patch("vm", "web-1", {"metadata": {"labels": {ownership.MANAGED_BY: "somebody"}}})
         self.patch("net-attach-def", "front", {"spec": {"config": "{}"}})
         self.kubectl("delete", "net-attach-def", "backend", "-n", SHOP)
         eventually(lambda: self.get("vm", "vault")["spec"]["runStrategy"] == "Always", CONVERGE)
+        eventually(lambda: self._label("web-1", ownership.MANAGED_BY) == ownership.MANAGER, CONVERGE)
         eventually(lambda: "br-front" in self.get("net-attach-def", "front")["spec"]["config"], CONVERGE)
         eventually(lambda: self.get("net-attach-def", "backend"), CONVERGE)
+
+    def _label(self, name: str, label: str) -> str:
+        """Of a KubeVirt VM."""
+        return str(self.get("vm", name)["metadata"]["labels"][label])
 
     def the_operator_is_killed(self) -> None:
         self.operator.kill()
