@@ -92,6 +92,11 @@ class Scene:
         }
         return json.dumps(said, sort_keys=True)
 
+    def users(self, network: str) -> list[str]:
+        """The VMs that a Network says use it."""
+        found: list[str] = self.cluster.get("networks.vdcos.dev", network)["status"]["virtualMachines"]["names"]
+        return found
+
     def _all(self, kind: str) -> list[Tree]:
         found: list[Tree] = self.cluster.get(kind, "-n", BLUE)["items"]
         return found
@@ -176,6 +181,8 @@ async def test_a_tenant_reaches_nothing_of_others(scene: Scene, attempt: Attempt
 
 async def test_after_all_that_the_other_tenant_has_what_he_had(scene: Scene) -> None:
     await asyncio.to_thread(eventually, lambda: scene.victim() == scene.before)
+    # What is counted follows what happens; by now it would count those who only tried.
+    await asyncio.to_thread(eventually, lambda: scene.users("front") == [f"{BLUE}/db"])
 
 
 async def test_after_all_that_the_operator_is_well(scene: Scene) -> None:
