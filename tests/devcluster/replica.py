@@ -115,7 +115,11 @@ class Replica:
 
     @property
     def alive(self) -> bool:
-        return self._process is not None and self._process.returncode is None
+        """By the kernel: asyncio hears of an end only while its loop runs."""
+        try:
+            return self._process is not None and psutil.Process(self.pid).status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
 
     async def kill(self) -> None:
         """SIGKILL: no chance to finish anything."""
