@@ -50,9 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     build_command = commands.add_parser("build", help="build the control plane's programs, if the cache lacks them")
-    build_command.add_argument(
-        "--monitoring", action="store_true", help="and Prometheus, for tests of alerts and dashboards"
-    )
+    build_command.add_argument("--tools", action="store_true", help="and Helm, Prometheus and others, for tests")
     build_command.set_defaults(command=_build)
 
     up = commands.add_parser("up", parents=[common], help="start the cluster and return when it serves")
@@ -92,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _build(options: argparse.Namespace) -> None:
-    build.ensure(build.console_report, more=build.PROMETHEUS if options.monitoring else ())
+    build.ensure(build.console_report, more=build.TOOLS if options.tools else ())
 
 
 def _settings(options: argparse.Namespace) -> supervisor.Settings:

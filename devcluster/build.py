@@ -88,7 +88,10 @@ PROMETHEUS = tuple(
     Program(name, "prometheus", f"github.com/prometheus/prometheus/cmd/{name}", tags="remove_all_sd")
     for name in ("promtool", "prometheus")
 )
-"""For the tests of alerts and dashboards; no part of a cluster."""
+HELM = Program("helm", "helm", "helm.sh/helm/v4/cmd/helm", "-X helm.sh/helm/v4/internal/version.version=v4.3.1")
+VERDICTS = Program("verdicts", "gitops", "./verdicts")
+TOOLS = (HELM, VERDICTS, *PROMETHEUS)
+"""For tests of the chart, of what GitOps tools say, and of alerts and dashboards; no part of a cluster."""
 _FROM_ASSETS = ("etcd", "kube-apiserver", "kubectl")
 
 _DEFINITION_FILES = {

@@ -66,7 +66,7 @@ def checks() -> dict[str, list[list[str]]]:
             [*pytest, "--timeout=600", "tests/devcluster", "-m", "not (scale or badinput or packaging)", *two_clusters],
         ],
         "packaging": [
-            [python, "-m", "devcluster", "build", "--monitoring"],
+            [python, "-m", "devcluster", "build", "--tools"],
             [*pytest, "--timeout=900", "tests/devcluster", "-m", "packaging", *two_clusters],
         ],
         "docs": [[str(ROOT / ".venv-tools" / "bin" / "mkdocs"), "build", "--strict"]],

@@ -17,8 +17,6 @@ CHART = MANIFESTS / "helm" / "vdcos"
 OVERLAYS = sorted(path.name for path in (MANIFESTS / "overlays").iterdir())
 NAMESPACE = "vdcos-system"
 
-HELM = build.Program("helm", "helm", "helm.sh/helm/v4/cmd/helm", "-X helm.sh/helm/v4/internal/version.version=v4.3.1")
-
 Object = dict[str, Any]
 Objects = dict[tuple[str, str, str], Object]
 """By kind, namespace and name."""
@@ -67,7 +65,7 @@ def version() -> str:
 
 def programs() -> Mapping[str, Path]:
     """helm and kubectl, among others; built if they are not yet."""
-    return build.ensure(build.console_report, more=[HELM]).programs
+    return build.ensure(build.console_report, more=[build.HELM]).programs
 
 
 def kustomize(kubectl: Path, directory: Path) -> Objects:

@@ -18,8 +18,6 @@ Object = Mapping[str, Any]
 
 ROOT = Path(__file__).parents[2]
 CONFIG_MAP = ROOT / "manifests" / "argocd" / "argocd-cm.yaml"
-PROGRAM = build.Program("verdicts", "gitops", "./verdicts")
-"""Only the tests that need it have it built."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ class Judges:
 
     @classmethod
     def built(cls) -> "Judges":
-        return cls(build.ensure(build.console_report, more=[PROGRAM])["verdicts"])
+        return cls(build.ensure(build.console_report, more=[build.VERDICTS])["verdicts"])
 
     def judge(self, objects: Iterable[Object], config_map: Path = CONFIG_MAP) -> list[Verdict]:
         """A verdict for each, with the scripts in this ConfigMap."""
