@@ -201,6 +201,8 @@ class Scenario:
     hosts: int = 2
     on: Sequence[str] = ()
     """VMs that are to run at the end, whatever else may be called Ready."""
+    swift: bool = False
+    """Steps follow at the next tick after a rest, and not at the next hour: what was a moment ago counts."""
 
     def world(self, replicas: int = 1, **options: Any) -> World:
         """The world before the first step: everything installed, the operator just started.
@@ -218,7 +220,7 @@ class Scenario:
         bring(world, (builders.namespace("kube-system"), builders.namespace("shop"), kubevirt, block))
         bring(world, (builders.storage_profile("block", ("Block", ["ReadWriteMany"])), *self.extra))
         world.cluster.install()
-        world.script = self.steps
+        world.script, world.swift = self.steps, self.swift
         world.notice()
         for number in range(replicas):
             world.start(f"operator-{number}" if replicas > 1 else "operator", competes=replicas > 1)
@@ -462,7 +464,7 @@ def catalogue() -> tuple[Scenario, ...]:
         Scenario("paused and unpaused", (WEB, ToGuest("shop/web", Command.PAUSE), ToGuest("shop/web", Command.UNPAUSE)),
                  READY, BASE),
         Scenario("a write war", (WEB, *(Edit(VM, "shop/web", {"spec": {"template": {"spec": {"domain": {"cpu": {
-            "sockets": n}}}}}}, "somebody") for n in (4, 5, 6, 7))), READY, BASE),
+            "sockets": n}}}}}}, "somebody") for n in (4, 5, 6, 7))), READY, BASE, swift=True),
         Scenario("somebody deletes a definition", (WEB, Edit(kinds.NETWORK, "lan", {"spec": {"bridge": {"vlan": 7}}}),
             Delete(NAD, "shop/lan")), READY, BASE),
         Scenario("somebody edits a definition", (WEB, Edit(NAD, "shop/lan", {"spec": {"config": "{}"}}, "somebody")),

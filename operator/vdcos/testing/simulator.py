@@ -236,6 +236,8 @@ class World:
         self.refusing: dict[Resource, ApiError] = {}
         """What the API server says to every write of a resource by the operator."""
         self.script: tuple[Step, ...] = ()
+        self.swift = False
+        """Whether steps are taken at the next tick after a rest, and not at the next hour."""
         self.done = 0
         """How many steps of the script have been taken."""
         self.hurry: tuple[float, ...] = ()
@@ -349,7 +351,7 @@ class World:
     def _rest(self) -> None:
         """Let time pass until the next step. Where hosts show signs of life, or replicas compete, no hour can pass
         unseen."""
-        if self.cluster.lively or any(replica.elector is not None for replica in self.replicas.values()):
+        if self.swift or self.cluster.lively or any(replica.elector is not None for replica in self.replicas.values()):
             self.now = self.api.now = self.chance.delay(self.now, TICK)
             return
         self.now = self.api.now = START + HOUR * math.ceil((self.now + AGES - START) / HOUR)
