@@ -101,7 +101,7 @@ def hunt(mutant: Mutant, seconds: float = BOUND) -> Found:
 
 def unmutated(runs: Iterable[Run]) -> list[Verdict]:
     """The same runs with nothing changed, in two halves: they must break no law, or the table says nothing."""
-    wanted = sorted(set(runs), key=lambda run: (run.scenario, run.seed))
+    wanted = sorted(_merged(runs), key=lambda run: (run.scenario, run.seed))
     with tempfile.TemporaryDirectory(prefix="vdcos-mutant-") as folder:
         copy(Path(folder))
         names = sorted({run.scenario for run in wanted})
@@ -109,6 +109,16 @@ def unmutated(runs: Iterable[Run]) -> list[Verdict]:
         orders = [Order(half) for half in halves]
         with ThreadPoolExecutor(AT_A_TIME) as pool:
             return list(pool.map(lambda order: probe(Path(folder) / "operator", order), orders))
+
+
+def _merged(runs: Iterable[Run]) -> list[Run]:
+    """Each once, until the latest of the writes at which it ended."""
+    longest: dict[Run, int] = {}
+    for run in runs:
+        same = msgspec.structs.replace(run, until=0)
+        before = longest.get(same, run.until)
+        longest[same] = max(before, run.until) if before and run.until else 0
+    return [msgspec.structs.replace(run, until=until) for run, until in longest.items()]
 
 
 def table(found: Sequence[Found]) -> str:

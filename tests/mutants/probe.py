@@ -35,10 +35,13 @@ class Run(msgspec.Struct, frozen=True, omit_defaults=True):
     """Whether the seed is one of failures of hosts."""
     day: int = -1
     """The seed of a day on which nothing fails."""
+    until: int = 0
+    """The last write at which the fault strikes; 0: every one has its turn."""
 
 
 class Verdict(msgspec.Struct):
-    """``law`` is "" when none was broken in the time. ``runs`` are those that came to their end, and the last one."""
+    """``law`` is "" when none was broken in the time. ``runs`` are those that came to their end, and the last one until
+    the write at which it broke a law."""
 
     package: str
     law: str = ""
@@ -77,6 +80,8 @@ class Prober:
     def __init__(self) -> None:
         self.verdict = Verdict(vdcos.__file__)
         self._explorers: dict[tuple[str, int], Explorer] = {}
+        self._write = 0
+        """At which write the fault strikes that is played."""
 
     def probe(self, order: Order) -> Verdict:
         for run in order.runs if order.seconds is None else everything(order.runs):
@@ -85,6 +90,7 @@ class Prober:
                 self._run(run)
             except Violation as violation:
                 self.verdict.law, self.verdict.what = violation.law, violation.what
+                self.verdict.runs[-1] = msgspec.structs.replace(run, until=self._write)
             if self.verdict.law or (order.seconds is not None and time.process_time() > order.seconds):
                 break
         self.verdict.seconds = time.process_time()
@@ -92,6 +98,7 @@ class Prober:
 
     def _run(self, run: Run) -> None:
         """Raises Violation."""
+        self._write = 0
         if run.day >= 0:
             self._begin(f"day {run.day}", ALL_GOES_WELL)
             hostdrivers.uneventful_day(run.day)
@@ -107,6 +114,9 @@ class Prober:
             return
         for world, numbers in explorer.points:
             for number in numbers:
+                if run.until and number > run.until:
+                    return
+                self._write = number
                 fault = AtWrite(number, run.api, run.view)
                 self._begin(run.scenario, str(fault))
                 explorer.run(world, fault)
