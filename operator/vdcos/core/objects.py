@@ -91,6 +91,11 @@ class Meta(msgspec.Struct, frozen=True, rename="camel"):
         """Whether the object with this uid is the controlling owner."""
         return any(ref.controller and ref.uid == uid for ref in self.owner_references)
 
+    @property
+    def controlled(self) -> bool:
+        """Whether any object is the controlling owner."""
+        return any(ref.controller for ref in self.owner_references)
+
     def only(self, prefixes: tuple[str, ...]) -> "Meta":
         """With the labels and annotations that begin so. No annotations and none that are kept stay different."""
         return msgspec.structs.replace(

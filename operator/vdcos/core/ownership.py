@@ -33,8 +33,7 @@ def detached(child: Meta, label: str, owner: str) -> bool:
     ``vdcos uninstall`` detaches children so that they stay, and so does ``kubectl delete --cascade=orphan``. Whoever of
     ours has the owner's name may take them back.
     """
-    ours = child.label(MANAGED_BY) == MANAGER and child.label(label) == owner
-    return ours and not any(ref.controller for ref in child.owner_references)
+    return not child.controlled and child.label(MANAGED_BY) == MANAGER and child.label(label) == owner
 
 
 def digest(value: str, length: int = 8) -> str:

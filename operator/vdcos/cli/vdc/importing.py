@@ -49,7 +49,7 @@ class Draft:
     kept: list[str] = field(default_factory=list)
     """Fields that stay as they are, and that the manifest does not say."""
     agreed: bool = False
-    """The KubeVirt VM may be taken over: its owner has said so."""
+    """The KubeVirt VM may be taken over: its owner has said so, or it was ours."""
 
 
 def strangers(found: Objects) -> list[Tree]:
@@ -105,7 +105,7 @@ def draft(found: Objects, child: Tree) -> Draft:
         labels=child["metadata"].get("labels"),
         annotations=child["metadata"].get("annotations"),
     )
-    result.agreed = adoption.agrees(meta)
+    result.agreed = adoption.agrees(meta) or adoption.was_ours(meta)
     return result
 
 

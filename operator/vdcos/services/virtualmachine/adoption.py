@@ -1,10 +1,12 @@
 """Taking over a KubeVirt VM that was there before, without a restart.
 
-Whoever may change the KubeVirt VM agrees by an annotation on it (or it was ours, and an uninstallation detached it).
-Then it is made ours in steps, each of which may be the last before a crash: what KubeVirt would do for the VM that we
-do now is taken out of its spec, its disks are taken out of its hands, and only then it gets an owner, so that no
-deletion takes a disk along that is to be retained. What it runs is touched by none of that; the child is applied
-afterwards, and what differs waits for the next start, as with any change.
+Whoever may change the KubeVirt VM agrees by an annotation on it. Then it is made ours in steps, each of which may be
+the last before a crash: what KubeVirt would do for the VM that we do now is taken out of its spec, its disks are taken
+out of its hands, and only then it gets an owner, so that no deletion takes a disk along that is to be retained. What it
+runs is touched by none of that; the child is applied afterwards, and what differs waits for the next start, as with any
+change.
+
+One that was ours, and was detached, is no stranger: it is taken back as any child is changed (see ``child.converge``).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,11 +30,14 @@ _NOT_DISKS = ("cloudInitNoCloud", "cloudInitConfigDrive", "sysprep")
 
 
 def agrees(child: Meta) -> bool:
-    """Whether a KubeVirt VM may be taken over: nobody else controls it, and its owner says so, or it was ours."""
-    if any(ref.controller for ref in child.owner_references):
-        return False
-    was_ours = child.label(ownership.MANAGED_BY) == ownership.MANAGER and child.label(disks.VM) == child.name
-    return was_ours or child.annotation(ADOPTABLE) == "true"
+    """Whether a KubeVirt VM may be taken over: nobody controls it, and its owner says so."""
+    return child.annotation(ADOPTABLE) == "true" and not child.controlled
+
+
+def was_ours(child: Meta) -> bool:
+    """Whether a KubeVirt VM was detached from a VirtualMachine of its name. It is taken back in one step, and nobody
+    has to agree: it is as we made it, and KubeVirt's VM owns no disk of it."""
+    return ownership.detached(child, disks.VM, child.name)
 
 
 def claims(spec: Mapping[str, Any]) -> dict[str, str]:

@@ -70,7 +70,7 @@ class Case:
     @cached_property
     def detached(self) -> bool:
         """The child is one of ours that was detached from a VirtualMachine of this name: ours to take back."""
-        return self.child is not None and ownership.detached(self.child.metadata, names.VM, self.owner.name)
+        return self.child is not None and adoption.was_ours(self.child.metadata)
 
     @cached_property
     def ours(self) -> bool:
@@ -96,9 +96,9 @@ class Case:
 
     @cached_property
     def adopts(self) -> kubevirt.VirtualMachine | None:
-        """The KubeVirt VM of this name that is not ours yet, and is to become so."""
+        """The KubeVirt VM of this name that was never ours, and is to become so."""
         child = self.child
-        if child is None or self.mine or child.metadata.deletion_timestamp is not None:
+        if child is None or self.ours or child.metadata.deletion_timestamp is not None:
             return None
         return child if adoption.agrees(child.metadata) else None
 

@@ -317,3 +317,11 @@ def test_all_that_are_not_ours_are_imported_and_who_agreed_is_known() -> None:
     found = cluster(machine(), ours, agreed)
     told = importing.drafts(found, importing.strangers(found))
     assert [(each.key.name, each.agreed) for each in told] == [("agreed", True), ("old", False)]
+
+
+def test_nobody_has_to_agree_to_what_was_ours_and_was_detached() -> None:
+    marks = {"app.kubernetes.io/managed-by": "vdcos", "vdcos.dev/vm": "old"}
+    for labels, agreed in ((marks, True), ({**marks, "vdcos.dev/vm": "other"}, False)):
+        tree = machine()
+        tree["metadata"]["labels"] = labels
+        assert draft(tree).agreed is agreed
