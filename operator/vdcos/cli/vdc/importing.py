@@ -242,7 +242,7 @@ def _disks(look: _Look) -> Tree:
     declared = []
     for volume in at(look.template, "volumes", []):
         kind = next((each for each in volume if each != "name"), "nothing")
-        if kind in ("cloudInitNoCloud", "cloudInitConfigDrive", "sysprep"):
+        if kind in adoption.NOT_DISKS:
             continue
         claim = adoption.claim_of(volume)
         if not claim:

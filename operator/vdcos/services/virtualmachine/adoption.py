@@ -25,7 +25,7 @@ ADOPTABLE = f"{ownership.GROUP}/adoptable"
 DEFAULT_NIC = "default"
 """How KubeVirt names the card on the pod network that a VM gets which declares none."""
 
-_NOT_DISKS = ("cloudInitNoCloud", "cloudInitConfigDrive", "sysprep")
+NOT_DISKS = ("cloudInitNoCloud", "cloudInitConfigDrive", "sysprep")
 """Volumes that are made for each start from what the spec says of the guest."""
 
 
@@ -61,7 +61,7 @@ def _left_out(vm: str, declared: words.VirtualMachineSpec, spec: Mapping[str, An
     template = _template(spec)
     known = {disk.name: disks.claim(vm, disk.name, disk.claim_name) for disk in declared.disks}
     for volume in template.get("volumes", ()):
-        if any(kind in volume for kind in _NOT_DISKS):
+        if any(kind in volume for kind in NOT_DISKS):
             continue
         claim = claim_of(volume)
         if not claim or known.get(volume["name"]) != claim:
@@ -71,11 +71,11 @@ def _left_out(vm: str, declared: words.VirtualMachineSpec, spec: Mapping[str, An
 
 
 def interfaces(template: Mapping[str, Any]) -> tuple[str, ...]:
-    """The names of the cards that a KubeVirt VM gets."""
+    """The names of the cards that a KubeVirt VM gets; those that are being unplugged it loses anyway."""
     devices = template.get("domain", {}).get("devices", {})
-    named = tuple(interface["name"] for interface in devices.get("interfaces", ()))
+    named = devices.get("interfaces", ())
     if named or devices.get("autoattachPodInterface") is False:
-        return named
+        return tuple(interface["name"] for interface in named if interface.get("state") != "absent")
     return (DEFAULT_NIC,)
 
 

@@ -14,6 +14,7 @@ from vdcos.cli.vdc import importing
 from vdcos.cli.vdc import objects as o
 from vdcos.cli.vdc.objects import Objects
 from vdcos.core.objects import Key
+from vdcos.services.virtualmachine import adoption
 from vdcos.testing.trees import merge
 
 Tree = dict[str, Any]
@@ -224,6 +225,15 @@ def test_cards_find_the_networks_that_lead_where_theirs_lead() -> None:
         assert (
             "no Network that this namespace may use leads to where NetworkAttachmentDefinition shop/old-lan" in reason
         )
+
+
+def test_a_card_that_is_being_unplugged_is_left_out() -> None:
+    """And the operator does not ask for it either."""
+    gone = {"name": "gone", "bridge": {}, "state": "absent"}
+    tree = machine(domain={"devices": {"interfaces": [{"name": "default", "masquerade": {}}, gone]}})
+    declared = api.parse(api.VirtualMachine, draft(tree).manifest).spec
+    assert [nic.name for nic in declared.nics] == ["default"]
+    assert adoption.left_out("old", declared, tree["spec"]) == ()
 
 
 def test_what_the_guest_is_given() -> None:

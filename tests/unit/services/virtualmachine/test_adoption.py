@@ -223,6 +223,15 @@ def test_a_card_that_nobody_declared_counts_as_well() -> None:
     assert "interface default" in b.says(there, "Applied")[2]
 
 
+def test_a_card_that_is_being_unplugged_need_not_be_declared() -> None:
+    machine = kubevirt_vm()
+    devices = machine["spec"]["template"]["spec"]["domain"]["devices"]
+    devices["interfaces"].append({"name": "gone", "bridge": {}, "state": "absent"})
+    there = brought(machine)
+    b.settle(there)
+    assert b.says(there, "Applied")[:2] == ("True", "Applied")
+
+
 def test_nothing_is_touched_until_all_that_it_refers_to_is_there() -> None:
     there = brought(nics=[{"name": "default", "network": "missing"}])
     b.settle(there)
