@@ -79,7 +79,7 @@ def draft(found: Objects, child: Tree) -> Draft:
     for part in _PARTS:
         try:
             spec |= part(look)
-        except _No as no:
+        except (_No, ValueError) as no:  # a ValueError is of a quantity that the API does not take, such as 2e9
             result.refused.append(str(no))
     if result.refused:
         return result

@@ -278,6 +278,7 @@ def test_what_this_api_does_not_model_is_an_override_or_is_said_to_stay() -> Non
         ({"domain": {"devices": {"disks": [{"name": "rootdisk", "cdrom": {}}]}}}, "disk rootdisk is a cdrom"),
         ({"domain": {"devices": {"interfaces": [{"name": "default", "bridge": {}}]}}}, "by binding bridge"),
         ({"domain": {"memory": None}}, "nowhere how much memory"),
+        ({"domain": {"resources": {"requests": {"memory": "2e9"}}}}, "'2e9' is not a quantity"),
         ({"domain": {"firmware": {"bootloader": {"efi": {"persistent": True}}}}}, "EFI variables are persistent"),
         (
             {"networks": [{"name": "default", "multus": {"networkName": "gone"}}]},
