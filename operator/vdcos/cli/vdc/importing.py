@@ -61,11 +61,6 @@ def strangers(found: Objects) -> list[Tree]:
     ]
 
 
-def drafts(found: Objects, children: Iterable[Tree]) -> list[Draft]:
-    """In the order of their names."""
-    return [draft(found, each) for each in children]
-
-
 class _No(Exception):
     """Something of a VM cannot be declared. The text says what, and what can be done."""
 

@@ -214,7 +214,7 @@ def _import(chosen: argparse.Namespace) -> int:
     if o.CHILD in read.missing:
         raise Unknown(read.missing[o.CHILD])
     children = [_existing(read, o.CHILD, name, namespace) for name in chosen.names]
-    drafts = importing.drafts(read, children or importing.strangers(read))
+    drafts = [importing.draft(read, each) for each in children or importing.strangers(read)]
     if not drafts:
         raise Unknown("there is no KubeVirt VM" + (f" in namespace {namespace}" if namespace else "") + " to import")
     importing.write(drafts, chosen.output, sys.stdout)

@@ -326,7 +326,7 @@ def test_all_that_are_not_ours_are_imported_and_who_agreed_is_known() -> None:
     ]}  # fmt: skip
     agreed["metadata"] |= {"name": "agreed", "annotations": {"vdcos.dev/adoptable": "true"}}
     found = cluster(machine(), ours, agreed)
-    told = importing.drafts(found, importing.strangers(found))
+    told = [importing.draft(found, each) for each in importing.strangers(found)]
     assert [(each.key.name, each.agreed) for each in told] == [("agreed", True), ("old", False)]
 
 
