@@ -18,8 +18,6 @@ from vdcos.cli.vdc import objects as o
 FILES, NO_FILES = ":0", ":4"
 """cobra's ShellCompDirectiveDefault and ShellCompDirectiveNoFileComp."""
 SECONDS = 2.0
-_KINDS = {"vm": o.VM, "network": o.NETWORK, "datastore": o.DATASTORE, "host": o.HOST, "hapolicy": o.POLICY}
-_KINDS |= {"hostfailure": o.FAILURE}
 _TAKES_FILE = ("-f", "--filename", "--kubeconfig")
 
 
@@ -88,7 +86,7 @@ def _arguments(command: str, before: Sequence[str], last: str) -> list[str]:
         return _starting(last, _names(before, "kubevirt"))
     if command not in ("tree", "why"):
         return []
-    kinds = ("vm",) if command == "tree" else tuple(_KINDS)
+    kinds = ("vm",) if command == "tree" else tuple(o.NAMED)
     kind, slash, _ = last.partition("/")
     if not slash:
         return _starting(last, (f"{each}/" for each in kinds))
@@ -105,7 +103,7 @@ def _names(before: Sequence[str], what: str) -> list[str]:
     lookup = argparse.ArgumentParser(add_help=False, exit_on_error=False)
     for flags in (("-n", "--namespace"), ("--kubeconfig",), ("--context",)):
         lookup.add_argument(*flags, default="")
-    resources = {**_KINDS, "hosts": o.HOST, "kubevirt": o.CHILD, "namespaces": Namespace.resource}
+    resources = {**o.NAMED, "hosts": o.HOST, "kubevirt": o.CHILD, "namespaces": Namespace.resource}
     resource = resources[what]
     try:
         with contextlib.redirect_stderr(io.StringIO()):

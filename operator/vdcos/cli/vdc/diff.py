@@ -21,7 +21,7 @@ from vdcos.runtime.store import decoder
 from vdcos.services.virtualmachine.changes import Change, Running, changes, differences
 
 MANAGER = "kubectl-vdc"
-OURS = {each.kind: each for each in (o.VM, o.NETWORK, o.DATASTORE, o.HOST, o.POLICY, o.FAILURE)}
+OURS = {each.kind: each for each in o.NAMED.values()}
 
 
 def resource_of(manifest: Mapping[str, Any]) -> Resource | None:

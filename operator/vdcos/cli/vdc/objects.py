@@ -21,6 +21,15 @@ NETWORK, DATASTORE, HOST = kinds.NETWORK, kinds.DATASTORE, kinds.HOST
 POLICY, FAILURE = kinds.HA_POLICY, kinds.HOST_FAILURE
 INFRASTRUCTURE = (NETWORK, DATASTORE, HOST, POLICY, FAILURE)
 """What administrators declare; ClusterRole vdcos:infrastructure-view lets somebody read it."""
+NAMED: Mapping[str, Resource] = {
+    "vm": VM,
+    "network": NETWORK,
+    "datastore": DATASTORE,
+    "host": HOST,
+    "hapolicy": POLICY,
+    "hostfailure": FAILURE,
+}
+"""Our kinds by the names that they have on the command line."""
 CHILD = kubevirt.VirtualMachine.resource
 INSTANCE = kubevirt.VirtualMachineInstance.resource
 KUBEVIRT = kubevirt.KubeVirt.resource

@@ -15,14 +15,7 @@ from vdcos.core.conditions import READY, STALLED
 MOST = 15
 """Troubles on the screen; data have all of them."""
 
-SHORT = {
-    "VirtualMachine": "vm",
-    "Network": "network",
-    "Datastore": "datastore",
-    "Host": "host",
-    "HAPolicy": "hapolicy",
-    "HostFailure": "hostfailure",
-}
+_SHORT = {resource.kind: name for name, resource in o.NAMED.items()}
 """How each kind is named on the command line."""
 
 _BESIDE = {
@@ -148,7 +141,7 @@ def reference(tree: Tree) -> str:
     """How an object is named on the command line: ``vm/web-1 -n shop``."""
     meta = tree["metadata"]
     where = f" -n {meta['namespace']}" if meta.get("namespace") else ""
-    return f"{SHORT[tree['kind']]}/{meta['name']}{where}"
+    return f"{_SHORT[tree['kind']]}/{meta['name']}{where}"
 
 
 def troubles(tree: Tree) -> list[Tree]:
@@ -357,7 +350,7 @@ def _not_well(found: Tree, screen: Screen) -> None:
     for each in troubled[:MOST]:
         where = f"{each['namespace']}/" if "namespace" in each else ""
         tone: Tone = "bad" if each["condition"] == READY else "wait"
-        name = f"{SHORT[each['kind']]} {where}{each['name']}"
+        name = f"{_SHORT[each['kind']]} {where}{each['name']}"
         screen.line((Word(name, tone), f"  {each['condition']}: {each['reason']}"), indent=2)
         if each["message"]:
             screen.line(each["message"], indent=4)

@@ -7,8 +7,8 @@ complaint is the next link. The table of ``causes`` says where to look.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
+from vdcos import api
 from vdcos.cli.vdc import objects as o
 from vdcos.cli.vdc import tree as trees
 from vdcos.cli.vdc.causes import cause
@@ -368,21 +368,17 @@ def _age(since: str, now: datetime) -> str:
 def parse_reference(text: str) -> tuple[Resource, str, str]:
     """``vm/web-1`` or ``vm/shop/web-1`` as kind, namespace ("" when it is not said) and name. Raises ValueError."""
     kind, _, rest = text.partition("/")
-    names: Mapping[str, Any] = NAMES
-    resource = names.get(kind.lower())
+    resource = _NAMES.get(kind.lower())
     namespace, _, named = rest.rpartition("/")
     if resource is None or not named or (namespace and not resource.namespaced):
-        raise ValueError(f"{text}: say what it is as KIND/NAME, with one of the kinds {', '.join(KIND_NAMES)}")
+        raise ValueError(f"{text}: say what it is as KIND/NAME, with one of the kinds {', '.join(o.NAMED)}")
     return resource, namespace, named
 
 
-KIND_NAMES = ("vm", "network", "datastore", "host", "hapolicy", "hostfailure")
-_RESOURCES = (o.VM, o.NETWORK, o.DATASTORE, o.HOST, o.POLICY, o.FAILURE)
-_SHORT_NAMES = ("vdcvm", "vdcnet", "vdcds", "vdch", "vdcha", "vdchf")
-NAMES: Mapping[str, Resource] = {
-    **dict(zip(KIND_NAMES, _RESOURCES, strict=True)),
-    **dict(zip(_SHORT_NAMES, _RESOURCES, strict=True)),
-    **{each.plural: each for each in _RESOURCES},
-    **{each.kind.lower(): each for each in _RESOURCES},
+_NAMES: Mapping[str, Resource] = {
+    **o.NAMED,
+    **{short: each for each in o.NAMED.values() for short in api.KINDS[each.kind].definition.short_names},
+    **{each.plural: each for each in o.NAMED.values()},
+    **{each.kind.lower(): each for each in o.NAMED.values()},
 }
 """How a kind can be named: short, as kubectl's short name, singular or plural."""
