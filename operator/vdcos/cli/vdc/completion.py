@@ -95,7 +95,7 @@ def _arguments(command: str, before: Sequence[str], last: str) -> list[str]:
 
 def _names(before: Sequence[str], what: str) -> list[str]:
     """Names of objects in the cluster; none when they cannot be had soon."""
-    from vdcos.cli.vdc import run
+    from vdcos.cli.vdc import where
     from vdcos.core.foreign.kubernetes import Namespace
     from vdcos.runtime.credentials import NoCluster
     from vdcos.runtime.requests import ApiError
@@ -108,9 +108,9 @@ def _names(before: Sequence[str], what: str) -> list[str]:
     try:
         with contextlib.redirect_stderr(io.StringIO()):
             chosen, _ = lookup.parse_known_args(list(before))
-            namespace = run._namespace(chosen) if resource.namespaced else ""
+            namespace = where.namespace_of(chosen) if resource.namespaced else ""
             wanted = o.Wanted(resource, namespace)
-            found = asyncio.run(asyncio.wait_for(o.read(run._origin(chosen), [wanted]), SECONDS))
+            found = asyncio.run(asyncio.wait_for(o.read(where.origin_of(chosen), [wanted]), SECONDS))
     except (argparse.ArgumentError, SystemExit, NoCluster, ApiError, OSError, TimeoutError):
         return []
     return [each["metadata"]["name"] for each in found.all(resource)]

@@ -19,6 +19,7 @@ from vdcos.cli.vdc import objects as o
 from vdcos.cli.vdc import tree as trees
 from vdcos.cli.vdc.objects import Objects, Tree
 from vdcos.cli.vdc.screen import Screen
+from vdcos.cli.vdc.where import namespace_of, origin_of
 from vdcos.runtime import logs
 from vdcos.runtime.credentials import NoCluster, Origin
 from vdcos.runtime.port import Port
@@ -52,34 +53,6 @@ def _failed(words: str) -> int:
     return FAILED
 
 
-def _origin(chosen: argparse.Namespace) -> Origin:
-    return Origin.find(chosen.kubeconfig, chosen.context)
-
-
-def _namespace(chosen: argparse.Namespace) -> str:
-    """The one that was named, else that of the context; "" for all."""
-    if getattr(chosen, "all_namespaces", False):
-        return ""
-    if chosen.namespace:
-        return str(chosen.namespace)
-    return asyncio.run(_of_context(_origin(chosen)))
-
-
-async def _of_context(origin: Origin) -> str:
-    from kubernetes.aio import config
-
-    if not origin.kubeconfig:
-        return "default"
-    try:
-        contexts, current = config.list_kube_config_contexts(origin.kubeconfig)  # type: ignore[no-untyped-call]
-    except Exception as error:  # the loader stumbles over a malformed file in any way it likes
-        raise NoCluster(f"{origin.kubeconfig} cannot be used: {error}") from error
-    named = [each for each in contexts if each["name"] == origin.context] if origin.context else [current]
-    if not named:
-        raise NoCluster(f"there is no context {origin.context} in {origin.kubeconfig}")
-    return str(named[0]["context"].get("namespace") or "default")
-
-
 def _print(found: Any, output: str, show: Callable[[Screen], None]) -> None:
     """For people, or as data."""
     if output == "json":
@@ -95,8 +68,8 @@ def _print(found: Any, output: str, show: Callable[[Screen], None]) -> None:
 
 
 def _status(chosen: argparse.Namespace) -> int:
-    namespace = _namespace(chosen)
-    read = asyncio.run(o.read(_origin(chosen), status.wanted(namespace)))
+    namespace = namespace_of(chosen)
+    read = asyncio.run(o.read(origin_of(chosen), status.wanted(namespace)))
     if o.VM in read.missing:
         raise Unknown(read.missing[o.VM])
     found = status.status(read, namespace)
@@ -108,11 +81,11 @@ def _tree(chosen: argparse.Namespace) -> int:
     asked = [why.parse_reference(each) for each in chosen.what]
     if any(resource != o.VM for resource, _, _ in asked):
         raise Unknown("tree shows VMs: kubectl vdc tree vm/NAME")
-    namespaces = {namespace for _, namespace, _ in asked if namespace} or {_namespace(chosen)}
+    namespaces = {namespace for _, namespace, _ in asked if namespace} or {namespace_of(chosen)}
     if len(namespaces) > 1:
         raise Unknown("tree shows VMs of one namespace at a time")
     namespace = namespaces.pop()
-    read = asyncio.run(o.read(_origin(chosen), trees.wanted(namespace)))
+    read = asyncio.run(o.read(origin_of(chosen), trees.wanted(namespace)))
     vms = [_existing(read, o.VM, name, namespace) for _, _, name in asked] or _all(read, namespace)
     found = [trees.tree(read, each) for each in vms]
     _print(found, chosen.output, lambda screen: trees.show(found, sorted(read.missing.values()), screen))
@@ -142,16 +115,16 @@ def _existing(read: Objects, resource: Any, name: str, namespace: str) -> Tree:
 def _why(chosen: argparse.Namespace) -> int:
     resource, namespace, name = why.parse_reference(chosen.what)
     if resource.namespaced:
-        namespace = namespace or _namespace(chosen)
+        namespace = namespace or namespace_of(chosen)
     wanted = why.wanted(namespace) if resource.namespaced else (o.Wanted(o.VM), *o.DATACENTER)
-    read = asyncio.run(o.read(_origin(chosen), wanted))
+    read = asyncio.run(o.read(origin_of(chosen), wanted))
     found = why.why(read, _existing(read, resource, name, namespace))
     _print(found, chosen.output, lambda screen: why.show(found, screen, datetime.now(UTC)))
     return WELL if found["well"] else NOT_WELL
 
 
 def _ha(chosen: argparse.Namespace) -> int:
-    read = asyncio.run(o.read(_origin(chosen), (o.Wanted(o.HOST), o.Wanted(o.POLICY), o.Wanted(o.FAILURE))))
+    read = asyncio.run(o.read(origin_of(chosen), (o.Wanted(o.HOST), o.Wanted(o.POLICY), o.Wanted(o.FAILURE))))
     if read.missing:
         raise Unknown(next(iter(read.missing.values())))
     found = ha.status(ha.of_trees([*read.all(o.POLICY), *read.all(o.HOST), *read.all(o.FAILURE)]))
@@ -160,7 +133,7 @@ def _ha(chosen: argparse.Namespace) -> int:
 
 
 def _drill(chosen: argparse.Namespace) -> int:
-    store, complaints = ha.world(_origin(chosen))
+    store, complaints = ha.world(origin_of(chosen))
     found = ha.drill(store, chosen.host)
     for complaint in complaints:
         if "not installed" in complaint:
@@ -174,7 +147,7 @@ def _diff(chosen: argparse.Namespace) -> int:
     manifests, ignored = _declared(chosen)
     if not manifests:
         raise Unknown("there is nothing of vdcos in these files")
-    reports = asyncio.run(_compared(_origin(chosen), manifests))
+    reports = asyncio.run(_compared(origin_of(chosen), manifests))
     for each in ignored:
         print(f"kubectl vdc: {safe(each)} is no kind of vdcos and was left out: kubectl diff", file=sys.stderr)
     _print(reports, chosen.output, lambda screen: diff.show(reports, screen))
@@ -194,7 +167,7 @@ def _declared(chosen: argparse.Namespace) -> tuple[list[Tree], list[str]]:
         if resource is None:
             others.append(f"{each.get('kind')} {name}")
         elif resource.namespaced:
-            namespace = meta.get("namespace") or _namespace(chosen)
+            namespace = meta.get("namespace") or namespace_of(chosen)
             mine.append({**each, "metadata": {**meta, "namespace": namespace}})
         else:
             mine.append(each)
@@ -209,8 +182,8 @@ async def _compared(origin: Origin, manifests: Iterable[Tree]) -> list[Tree]:
 
 
 def _import(chosen: argparse.Namespace) -> int:
-    namespace = _namespace(chosen)
-    read = asyncio.run(o.read(_origin(chosen), importing.wanted(namespace)))
+    namespace = namespace_of(chosen)
+    read = asyncio.run(o.read(origin_of(chosen), importing.wanted(namespace)))
     if o.CHILD in read.missing:
         raise Unknown(read.missing[o.CHILD])
     children = [_existing(read, o.CHILD, name, namespace) for name in chosen.names]

@@ -62,7 +62,7 @@ def test_a_mistyped_object_and_a_file_that_is_not_there(capsys: pytest.CaptureFi
 
 
 def test_the_namespace_is_that_of_the_context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vdcos.cli.vdc import run
+    from vdcos.cli.vdc import where
 
     contexts = [
         {"name": name, "context": {"cluster": "c", "user": "u", **more}}
@@ -81,7 +81,7 @@ def test_the_namespace_is_that_of_the_context(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("KUBECONFIG", str(path))
 
     def namespace(*words: str) -> str:
-        return run._namespace(vdc.parser().parse_args(["status", *words]))
+        return where.namespace_of(vdc.parser().parse_args(["status", *words]))
 
     assert namespace() == "shop"
     assert namespace("--context", "b") == "default"
@@ -118,6 +118,13 @@ def test_what_is_completed(words: list[str], found: tuple[list[str], str]) -> No
 def test_kubectl_is_answered_in_its_own_protocol(capsys: pytest.CaptureFixture[str]) -> None:
     assert vdc.complete(["completion", ""]) == 0
     assert capsys.readouterr().out == "bash\nzsh\nfish\n:4\n"
+
+
+def test_what_only_screens_need_is_not_needed_for_completion() -> None:
+    """``vdcos`` without its extra ``kubectl`` has no rich, and installs the program that completes all the same."""
+    without = "import sys; sys.modules['rich'] = None; from vdcos.cli.vdc import complete; complete(['why', 'vm/'])"
+    done = subprocess.run([sys.executable, "-c", without], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == (":4\n", "")
 
 
 def test_the_script_for_bash_completes() -> None:
