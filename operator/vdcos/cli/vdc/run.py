@@ -81,7 +81,7 @@ def _tree(chosen: argparse.Namespace) -> int:
     asked = [why.parse_reference(each) for each in chosen.what]
     if any(resource != o.VM for resource, _, _ in asked):
         raise Unknown("tree shows VMs: kubectl vdc tree vm/NAME")
-    namespaces = {namespace for _, namespace, _ in asked if namespace} or {namespace_of(chosen)}
+    namespaces = {namespace or namespace_of(chosen) for _, namespace, _ in asked} or {namespace_of(chosen)}
     if len(namespaces) > 1:
         raise Unknown("tree shows VMs of one namespace at a time")
     namespace = namespaces.pop()

@@ -61,6 +61,12 @@ def test_a_mistyped_object_and_a_file_that_is_not_there(capsys: pytest.CaptureFi
     assert capsys.readouterr().err == "kubectl vdc: cannot read /nowhere.yaml: No such file or directory\n"
 
 
+def test_a_name_without_a_namespace_is_of_the_one_that_is_asked_about(capsys: pytest.CaptureFixture[str]) -> None:
+    """And not of that which stands before another name."""
+    assert vdc.main(["tree", "vm/shop/web", "vm/db", "-n", "data"]) == 1
+    assert capsys.readouterr().err == "kubectl vdc: tree shows VMs of one namespace at a time\n"
+
+
 def test_the_namespace_is_that_of_the_context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from vdcos.cli.vdc import where
 
