@@ -5,8 +5,7 @@ It reads with the rights of whoever runs it, and writes nothing.
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from vdcos import __version__
 
@@ -206,7 +205,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         print(script(chosen.shell), end="")
         return 0
-    return _guarded(lambda run: run.main(chosen))
+    return _run(chosen)
 
 
 def complete(arguments: Sequence[str] | None = None) -> int:
@@ -216,7 +215,7 @@ def complete(arguments: Sequence[str] | None = None) -> int:
     return completed(list(sys.argv[1:] if arguments is None else arguments))
 
 
-def _guarded(action: Callable[[Any], int]) -> int:
+def _run(chosen: argparse.Namespace) -> int:
     try:
         from vdcos.cli.vdc import run
     except ModuleNotFoundError as error:
@@ -225,7 +224,7 @@ def _guarded(action: Callable[[Any], int]) -> int:
         print("kubectl vdc: it is not installed as a whole: pip install 'vdcos[kubectl]'", file=sys.stderr)
         return 1
     try:
-        return action(run)
+        return run.main(chosen)
     except BrokenPipeError:  # whoever read it, as head does, has seen enough
         sys.stderr.close()
         return 1
