@@ -92,13 +92,9 @@ def waiting(pod: Tree) -> str:
     return str(scheduled.get("message", "")) if scheduled.get("status") == "False" else ""
 
 
-def claim_name(vm: Tree, disk: Tree) -> str:
-    """The claim behind a disk of a VM."""
-    return str(disk.get("claimName") or disks.name(vm["metadata"]["name"], disk["name"]))
-
-
 def _disk(found: Objects, vm: Tree, child: Tree | None, disk: Tree) -> Tree:
-    namespace, name = vm["metadata"]["namespace"], claim_name(vm, disk)
+    namespace, machine = o.key_of(vm)
+    name = disks.claim(machine, disk["name"], disk.get("claimName"))
     volume, claim = found.get(o.VOLUME, name, namespace), found.get(o.CLAIM, name, namespace)
     said: Tree = next((each for each in at(vm, "status.disks", []) if each.get("name") == disk["name"]), {})
     volumes = at(child, "spec.template.spec.volumes", [])
