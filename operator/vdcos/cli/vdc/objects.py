@@ -36,7 +36,7 @@ KUBEVIRT = kubevirt.KubeVirt.resource
 VOLUME = cdi.DataVolume.resource
 CLAIM = kubernetes.PersistentVolumeClaim.resource
 DEFINITION = multus.NetworkAttachmentDefinition.resource
-POD = Resource("", "v1", "pods", "Pod")
+POD = kubernetes.LauncherPod.resource
 
 
 class Wanted(NamedTuple):
