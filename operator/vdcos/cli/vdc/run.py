@@ -116,8 +116,7 @@ def _why(chosen: argparse.Namespace) -> int:
     resource, namespace, name = why.parse_reference(chosen.what)
     if resource.namespaced:
         namespace = namespace or namespace_of(chosen)
-    wanted = why.wanted(namespace) if resource.namespaced else (o.Wanted(o.VM), *o.DATACENTER)
-    read = asyncio.run(o.read(origin_of(chosen), wanted))
+    read = asyncio.run(o.read(origin_of(chosen), why.wanted(resource, namespace)))
     found = why.why(read, _existing(read, resource, name, namespace))
     _print(found, chosen.output, lambda screen: why.show(found, screen, datetime.now(UTC)))
     return WELL if found["well"] else NOT_WELL

@@ -25,9 +25,10 @@ _FOLLOWS = "Waiting"
 """The reason of what waits for something that is told anyway."""
 
 
-def wanted(namespace: str) -> tuple[o.Wanted, ...]:
-    """For a VM, what it is made of; for anything else, all VMs that one may see."""
-    return (*o.around_vms(namespace), *o.DATACENTER)
+def wanted(resource: Resource, namespace: str) -> tuple[o.Wanted, ...]:
+    """For a VM, what it is made of; for anything else, all VMs."""
+    around = o.around_vms(namespace) if resource == o.VM else (o.Wanted(o.VM),)
+    return (*around, *o.DATACENTER)
 
 
 @dataclass(frozen=True)
