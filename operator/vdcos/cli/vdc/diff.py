@@ -147,7 +147,7 @@ def running(vm: Tree, found: Objects) -> Running:
         most_sockets=at(domain, "cpu.maxSockets", None),
         most_memory=_bytes(at(domain, "memory.maxGuest", None)),
         booted_memory=_bytes(at(instance, "status.memory.guestAtBoot", None)),
-        hotplugs_disks=_hotplugs(installed),
+        hotplugs_disks=installed.hotplugs_disks if installed else None,
         expands_disks=installed.gate("ExpandDisks") if installed else None,
         hot_disks=frozenset(
             each["name"]
@@ -156,12 +156,6 @@ def running(vm: Tree, found: Objects) -> Running:
         ),
         switches={each["metadata"]["name"]: _switch(each) for each in found.all(o.NETWORK)},
     )
-
-
-def _hotplugs(installed: KubeVirt | None) -> bool | None:
-    if installed is None:
-        return None
-    return installed.gate("DeclarativeHotplugVolumes") and not installed.gate("HotplugVolumes")
 
 
 def _kubevirt(found: Objects) -> KubeVirt | None:

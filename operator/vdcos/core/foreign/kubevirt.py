@@ -221,6 +221,11 @@ class KubeVirt(Object, frozen=True):
         return (int(major), int(minor)) if numbers else None
 
     @property
+    def hotplugs_disks(self) -> bool:
+        """Whether it plugs declared disks into VMs that run; the older gate HotplugVolumes takes precedence."""
+        return self.gate("DeclarativeHotplugVolumes") and not self.gate("HotplugVolumes")
+
+    @property
     def migrates_to_update(self) -> bool:
         """Whether it starts the live migrations that hot-added CPUs, memory and NICs need."""
         return "LiveMigrate" in self.spec.workload_update_strategy.workload_update_methods

@@ -36,8 +36,6 @@ from vdcos.services.virtualmachine import disks as storage
 from vdcos.services.virtualmachine.kubevirt_vm import Card, Parts, Volume
 from vdcos.services.virtualmachine.observe import Seen
 
-HOT_BUSES = ("virtio", "scsi")
-
 
 @dataclass(frozen=True, slots=True)
 class Said:
@@ -441,9 +439,9 @@ class Case:
             self.mine
             and self.instance is not None
             and self.instance.metadata.deletion_timestamp is None
-            and self.gate("DeclarativeHotplugVolumes")
-            and not self.gate("HotplugVolumes")
-            and disk.bus in HOT_BUSES
+            and self.seen.kubevirt is not None
+            and self.seen.kubevirt.hotplugs_disks
+            and disk.bus in storage.HOT_BUSES
             and disk.boot_order is None
         )
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from vdcos.api import virtualmachine as words
 from vdcos.core import quantity
+from vdcos.services.virtualmachine.disks import HOT_BUSES
 
 When = Literal["at once", "live", "by live migration", "at the next move or start", "at the next start"]
 
@@ -202,7 +203,7 @@ def _disk(change: _Difference, running: Running) -> tuple[When, str]:
         if change.name in running.hot_disks:
             return "live", "it is kept: disks outlive the VM"
         return "at the next start", "it was there at the last start; it is kept: disks outlive the VM"
-    if change.after.get("bus") not in ("virtio", "scsi") or change.after.get("bootOrder") is not None:
+    if change.after.get("bus") not in HOT_BUSES or change.after.get("bootOrder") is not None:
         return "at the next start", "only virtio and scsi disks without bootOrder are plugged in"
     if running.hotplugs_disks is False:
         return "at the next start", "KubeVirt's feature gate DeclarativeHotplugVolumes is off"

@@ -19,6 +19,9 @@ Phase = Literal["Pending", "Importing", "Ready", "Expanding", "Failed"]
 MADE: frozenset[Phase] = frozenset({"Ready", "Expanding"})
 """Phases of a disk with something on it."""
 
+HOT_BUSES = ("virtio", "scsi")
+"""Buses whose disks come and go while a VM runs."""
+
 FIRST_POWER_ON = "FirstPowerOn"
 NOT_OURS = "DiskNotOurs"
 NOT_ADOPTED = "DiskNotAdopted"
