@@ -127,10 +127,7 @@ def parser() -> argparse.ArgumentParser:
     run = _command(commands, "run", "run the operator", RUN, RUN_EXAMPLES)
     _add_cluster(run)
     leadership = run.add_argument_group("leadership")
-    leadership.add_argument(
-        "--namespace", metavar="NS", default="vdcos-system", help="of the Lease (default: %(default)s)"
-    )
-    leadership.add_argument("--lease-name", metavar="NAME", default="vdcos", help="of the Lease (default: %(default)s)")
+    _add_lease(leadership)
     leadership.add_argument(
         "--standalone", action="store_true", help="no Lease: you make sure that no other replica runs"
     )
@@ -158,19 +155,10 @@ def parser() -> argparse.ArgumentParser:
     )
 
     plan = _command(commands, "plan", "show what would be done, and why", PLAN, PLAN_EXAMPLES)
-    plan.add_argument(
-        "-f",
-        "--filename",
-        metavar="FILE",
-        action="append",
-        default=[],
-        help="manifests in YAML or JSON, - for standard input, a directory for all in it; may be repeated",
-    )
+    add_files(plan)
     plan.add_argument("--offline", action="store_true", help="no cluster: the files are the world")
     plan.add_argument("-n", "--namespace", metavar="NS", default="", help="only objects of this namespace")
-    plan.add_argument(
-        "-o", "--output", choices=("table", "json", "yaml"), default="table", help="(default: %(default)s)"
-    )
+    add_output(plan)
     _add_cluster(plan)
 
     check = _command(commands, "check", "show what vdcos builds on and what is missing", CHECK, CHECK_EXAMPLES)
@@ -181,22 +169,19 @@ def parser() -> argparse.ArgumentParser:
     check.add_argument(
         "--namespace", metavar="NS", default="vdcos-system", help="of the operator (default: %(default)s)"
     )
-    _add_output(check)
+    add_output(check)
     _add_cluster(check)
 
     uninstall = _command(commands, "uninstall", "detach VMs and disks from vdcos", UNINSTALL, UNINSTALL_EXAMPLES)
     uninstall.add_argument("--yes", action="store_true", help="do it, instead of showing what would be done")
-    uninstall.add_argument(
-        "--namespace", metavar="NS", default="vdcos-system", help="of the Lease (default: %(default)s)"
-    )
-    uninstall.add_argument("--lease-name", metavar="NAME", default="vdcos", help="of the Lease (default: %(default)s)")
-    _add_output(uninstall)
+    _add_lease(uninstall)
+    add_output(uninstall)
     _add_cluster(uninstall)
 
     ha = _command(commands, "ha", "what would happen if a host died", HA, HA_EXAMPLES)
     ha.add_argument("what", choices=("status", "drill"), help="what to show")
     ha.add_argument("host", nargs="?", default="", help="with drill: the host that is to be thought dead")
-    ha.add_argument("-o", "--output", choices=("table", "json", "yaml"), default="table", help="(default: %(default)s)")
+    add_output(ha)
     _add_cluster(ha)
 
     sim = _command(commands, "sim", "run the operator in a simulated datacenter", SIM, SIM_EXAMPLES)
@@ -233,10 +218,31 @@ def _command(
     )
 
 
-def _add_output(command: argparse.ArgumentParser) -> None:
+def add_files(command: argparse.ArgumentParser, required: bool = False) -> None:
+    """Manifests; ``plan.read`` reads them."""
     command.add_argument(
-        "-o", "--output", choices=("table", "json", "yaml"), default="table", help="(default: %(default)s)"
+        "-f",
+        "--filename",
+        metavar="FILE",
+        action="append",
+        default=[],
+        required=required,
+        help="manifests in YAML or JSON, - for standard input, a directory for all in it; may be repeated",
     )
+
+
+def add_output(command: argparse.ArgumentParser, people: str = "table") -> None:
+    """How it is shown: for ``people`` by default, or as data."""
+    command.add_argument(
+        "-o", "--output", choices=(people, "json", "yaml"), default=people, help="(default: %(default)s)"
+    )
+
+
+def _add_lease(options: "argparse._ActionsContainer") -> None:
+    options.add_argument(
+        "--namespace", metavar="NS", default="vdcos-system", help="of the Lease (default: %(default)s)"
+    )
+    options.add_argument("--lease-name", metavar="NAME", default="vdcos", help="of the Lease (default: %(default)s)")
 
 
 def _add_cluster(command: argparse.ArgumentParser) -> None:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from vdcos import __version__
+from vdcos.cli import add_files, add_output
 
 ABOUT = """\
 The virtual datacenter from kubectl: what there is, why something is not well, and what a change
@@ -138,32 +139,25 @@ def parser() -> argparse.ArgumentParser:
 
     status = command("status", "the datacenter on one screen", STATUS, STATUS_EXAMPLES)
     _add_namespace(status, every=True)
-    _add_output(status, "table")
+    add_output(status)
     tree = command("tree", "what a VM is made of, down to its host", TREE, TREE_EXAMPLES)
     tree.add_argument("what", nargs="*", metavar="vm/NAME", help="one or several VMs")
     _add_namespace(tree)
-    _add_output(tree, "tree")
+    add_output(tree, "tree")
     why = command("why", "why something is not well, and what to do next", WHY, WHY_EXAMPLES)
     why.add_argument("what", metavar="KIND/NAME", help="the object")
     _add_namespace(why)
-    _add_output(why, "text")
+    add_output(why, "text")
     ha = command("ha", "what would happen if a host died", HA, HA_EXAMPLES)
     ha.add_argument("what", choices=("plan",), metavar="plan", help="policies, hosts, failures")
-    _add_output(ha, "table")
+    add_output(ha)
     drill = command("drill", "what would become of each VM of a host", DRILL, DRILL_EXAMPLES)
     drill.add_argument("host", metavar="HOST", help="the host that is to be thought dead")
-    _add_output(drill, "table")
+    add_output(drill)
     diff = command("diff", "what a change would do, and when", DIFF, DIFF_EXAMPLES)
-    diff.add_argument(
-        "-f",
-        "--filename",
-        metavar="FILE",
-        action="append",
-        required=True,
-        help="manifests in YAML or JSON, - for standard input, a directory for all in it; may be repeated",
-    )
+    add_files(diff, required=True)
     _add_namespace(diff)
-    _add_output(diff, "table")
+    add_output(diff)
     imported = command("import", "manifests for VMs that KubeVirt runs already", IMPORT, IMPORT_EXAMPLES)
     imported.add_argument("names", nargs="*", metavar="NAME", help="KubeVirt VMs (default: all that are not ours)")
     _add_namespace(imported, every=True)
@@ -180,12 +174,6 @@ def _add_namespace(command: argparse.ArgumentParser, every: bool = False) -> Non
     command.add_argument("-n", "--namespace", metavar="NS", default="", help="(default: that of the context)")
     if every:
         command.add_argument("-A", "--all-namespaces", action="store_true", help="of all namespaces")
-
-
-def _add_output(command: argparse.ArgumentParser, people: str) -> None:
-    command.add_argument(
-        "-o", "--output", choices=(people, "json", "yaml"), default=people, help="(default: %(default)s)"
-    )
 
 
 def _add_cluster(command: argparse.ArgumentParser) -> None:
