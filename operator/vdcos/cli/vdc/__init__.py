@@ -94,6 +94,7 @@ examples:
   kustomize build . | kubectl vdc diff -f -
 
 exit status: 0 nothing would change, 2 something would, 1 an error, or something would be refused
+             or cannot be compared
 """
 
 IMPORT = """\

@@ -90,6 +90,8 @@ async def _one(port: Port, manifest: Tree, found: Objects) -> Tree:
         if error.status not in (400, 403, 404, 409, 422):
             raise
         return {**named, "result": "refused", "reason": error.reason, "message": error.message, "changes": []}
+    if live is None and resource in found.missing:
+        return {**named, "result": "unknown", "reason": "Unreadable", "message": found.missing[resource], "changes": []}
     if live is None:
         return {**named, "result": "created", "changes": []}
     if live["metadata"].get("deletionTimestamp"):
@@ -183,6 +185,7 @@ _TONES: Mapping[str, Tone] = {
     "changed": "wait",
     "unchanged": "dim",
     "refused": "bad",
+    "unknown": "bad",
 }
 _WHEN: Mapping[str, Tone] = {"at the next start": "wait", "at the next move or start": "wait"}
 
@@ -192,7 +195,7 @@ def show(reports: Iterable[Tree], screen: Screen) -> None:
     for each in reports:
         where = f"{each['namespace']}/" if "namespace" in each else ""
         screen.line((Word(f"{each['kind']} {where}{each['name']}  ", "strong"), _result(each)))
-        if each["result"] == "refused":
+        if "message" in each:
             screen.line(each["message"], indent=2)
         if each["changes"]:
             rows = [
@@ -212,6 +215,7 @@ def _result(report: Tree) -> Word:
         "changed": "would be changed",
         "unchanged": "would stay as it is",
         "refused": "would be refused",
+        "unknown": "cannot be compared",
     }
     return Word(words[report["result"]], _TONES[report["result"]])
 

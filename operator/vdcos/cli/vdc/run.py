@@ -151,7 +151,7 @@ def _diff(chosen: argparse.Namespace) -> int:
         print(f"kubectl vdc: {safe(each)} is no kind of vdcos and was left out: kubectl diff", file=sys.stderr)
     _print(reports, chosen.output, lambda screen: diff.show(reports, screen))
     results = {each["result"] for each in reports}
-    return FAILED if "refused" in results else WELL if results == {"unchanged"} else NOT_WELL
+    return FAILED if results & {"refused", "unknown"} else WELL if results == {"unchanged"} else NOT_WELL
 
 
 def _declared(chosen: argparse.Namespace) -> tuple[list[Tree], list[str]]:

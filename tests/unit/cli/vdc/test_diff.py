@@ -77,6 +77,16 @@ async def test_a_new_object_would_be_created() -> None:
     assert (report["result"], server.asked[0][0]) == ("created", "PATCH")
 
 
+async def test_what_may_be_written_but_not_read_is_not_taken_for_new() -> None:
+    found = s.datacenter()
+    found.shelves[o.NETWORK] = {}
+    found.missing[o.NETWORK] = "networks.vdcos.dev: you have no right to list them"
+    (report,) = await compared(Server(), edited(s.FRONT), found=found)
+    assert (report["result"], report["changes"]) == ("unknown", [])
+    text = s.drawn(lambda screen: diff.show([report], screen))
+    assert text == "Network front  cannot be compared\n  networks.vdcos.dev: you have no right to list them\n"
+
+
 async def test_what_is_refused_is_told_in_the_servers_words() -> None:
     refusal = ApiError(422, "Invalid", "spec.disks[0].size: a disk can grow but not shrink")
     (report,) = await compared(Server(refusal), edited(s.WEB))
