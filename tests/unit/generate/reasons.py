@@ -60,7 +60,6 @@ OPEN: dict[str, set[str]] = {
     "reason": set(),
     "refusal[0]": set(),
     "case.hardware[0][0]": set(),
-    "*said": set(),
     # What is stored already
     "each.reason": set(),
     "condition.get('reason', '')": set(),

@@ -1,6 +1,6 @@
 """Disks: which DataVolume each one gets, when it grows, whom it belongs to, and what is to be said about it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
@@ -108,6 +108,8 @@ class Decision:
 
 
 Rule = Callable[[Look], Decision | None]
+Refusal = Callable[[Look], tuple[str, str] | None]
+"""A reason and a message, if it refuses."""
 
 
 def decide(look: Look) -> Decision:
@@ -147,16 +149,7 @@ def _not_lent(look: Look, held: DataVolume | PersistentVolumeClaim) -> Decision 
             f"it as volume {look.disk.name}, and there is none that may be; kubectl vdc import tells how"
         )
         return Decision(look.disk, False, NOT_ADOPTED, message, phase="Failed")
-    for refusal in (
-        _namespace_unknown,
-        _datastore_unreadable,
-        _datastore_missing,
-        _datastore_deleting,
-        _datastore_forbidden,
-    ):
-        if said := refusal(look):
-            return Decision(look.disk, False, *said, phase="Pending")
-    return None
+    return _first(PLACE_REFUSALS, look)
 
 
 def _claim_missing(look: Look) -> Decision | None:
@@ -191,9 +184,12 @@ def _lost(look: Look) -> Decision | None:
 
 def _refused(look: Look) -> Decision | None:
     """A new disk that its datastore or its source does not allow."""
-    if look.held:
-        return None
-    for refusal in REFUSALS:
+    return None if look.held else _first(REFUSALS, look)
+
+
+def _first(refusals: Sequence[Refusal], look: Look) -> Decision | None:
+    """The first refusal that applies."""
+    for refusal in refusals:
         if said := refusal(look):
             reason, message = said
             return Decision(look.disk, False, reason, message, phase="Pending")
@@ -254,8 +250,6 @@ RULES: tuple[Rule, ...] = (_unreadable, _not_ours, _leaving, _lost, _claim_missi
 
 
 # Why a new disk may not be made
-
-Refusal = Callable[[Look], tuple[str, str] | None]
 
 
 def _namespace_unknown(look: Look) -> tuple[str, str] | None:
@@ -320,16 +314,15 @@ def _source_missing(look: Look) -> tuple[str, str] | None:
     return "SourceMissing", f"there is no {kind} {name} in namespace {look.owner.namespace} to copy from; create it"
 
 
-REFUSALS: tuple[Refusal, ...] = (
+PLACE_REFUSALS: tuple[Refusal, ...] = (
     _namespace_unknown,
     _datastore_unreadable,
     _datastore_missing,
     _datastore_deleting,
     _datastore_forbidden,
-    _datastore_in_maintenance,
-    _datastore_full,
-    _source_missing,
 )
+"""Why a disk may not be on its Datastore, whether it is new or taken over."""
+REFUSALS: tuple[Refusal, ...] = (*PLACE_REFUSALS, _datastore_in_maintenance, _datastore_full, _source_missing)
 
 
 def _beyond_ceiling(look: Look, more: int) -> tuple[str, str] | None:
