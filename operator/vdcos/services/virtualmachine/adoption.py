@@ -16,7 +16,7 @@ from vdcos.api import virtualmachine as words
 from vdcos.core import disks, ownership
 from vdcos.core.foreign.kubevirt import VirtualMachine
 from vdcos.core.kinds import VIRTUAL_MACHINE
-from vdcos.core.objects import Meta, Object
+from vdcos.core.objects import Meta
 from vdcos.core.plan import Action, Patch
 from vdcos.services.virtualmachine import data_volumes
 
@@ -85,13 +85,13 @@ def _template(spec: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def next_step(
-    owner: Meta, child: VirtualMachine, spec: Mapping[str, Any], held: Sequence[Object]
+    owner: Meta, child: VirtualMachine, spec: Mapping[str, Any], held: Sequence[data_volumes.Held]
 ) -> tuple[Action, ...]:
     """What is to be done next; ``spec`` is the child's as plain data, ``held`` what there is of the declared disks."""
     if loosened := _loosened(spec):
         return (_patch(child, loosened, "take over the KubeVirt VM: it makes no disks and has a runStrategy"),)
     if owned := [each for each in held if disks.is_held_by(each.metadata, child.metadata)]:
-        return tuple(data_volumes.release(each, child.metadata) for each in owned)  # type: ignore[arg-type]
+        return tuple(data_volumes.release(each, child.metadata) for each in owned)
     reference = ownership.owner_reference(VIRTUAL_MACHINE, owner)
     operations: list[Mapping[str, Any]] = [{"op": "add", "path": "/metadata/ownerReferences/-", "value": reference}]
     if not child.metadata.owner_references:

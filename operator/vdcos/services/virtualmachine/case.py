@@ -458,11 +458,8 @@ class Case:
         retained: list[DataVolume | PersistentVolumeClaim] = list(self.seen.undeclared)
         if self.cr.metadata.deletion_timestamp is not None:
             for disk in self.cr.spec.disks:
-                found = self.seen.disks[disk.name]
                 if disk.deletion_policy == "Retain":
-                    retained += [
-                        h for h in (found.volume, found.claim) if h is not None and not isinstance(h, Unreadable)
-                    ]
+                    retained += self.seen.disks[disk.name].held
         return tuple(
             data_volumes.release(held, self.owner)
             for held in retained

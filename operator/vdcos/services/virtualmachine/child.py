@@ -7,7 +7,7 @@ from vdcos.core import conditions, ownership
 from vdcos.core.drift import drift, stamped
 from vdcos.core.foreign import kubevirt
 from vdcos.core.foreign.kubevirt import VirtualMachine
-from vdcos.core.objects import Meta, Object, Unreadable
+from vdcos.core.objects import Meta, Unreadable
 from vdcos.core.plan import Apply, Instant, Patch
 from vdcos.providers.failover import room
 from vdcos.services.virtualmachine import adoption, capacity
@@ -72,7 +72,7 @@ def _adopt(case: Case, child: VirtualMachine) -> Said:
             f"{', '.join(left_out)}. Declare it; kubectl vdc import makes a manifest that is complete"
         )
         return Said(conditions=(conditions.false(APPLIED, "AdoptionIncomplete", message),))
-    held = [each for disk in case.seen.disks.values() for each in (disk.volume, disk.claim) if isinstance(each, Object)]
+    held = [each for disk in case.seen.disks.values() for each in disk.held]
     actions = adoption.next_step(case.owner, child, case.seen.child_spec, held)
     message = f"KubeVirt VM {child.metadata.key} is being taken over as it is"
     return Said(actions, (conditions.false(APPLIED, "Adopting", message),))

@@ -65,8 +65,8 @@ class Look:
 
     @cached_property
     def held(self) -> tuple[DataVolume | PersistentVolumeClaim, ...]:
-        """What exists of the disk; the first one is the one that owner references stand on."""
-        return tuple(found for found in (self.volume, self.claim) if found is not None)
+        """What exists of the disk."""
+        return self.seen.held
 
     @cached_property
     def size(self) -> int:

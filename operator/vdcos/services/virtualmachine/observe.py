@@ -40,6 +40,12 @@ class SeenDisk:
     provisioned: int
     """Bytes that the datastore has promised to all its disks."""
 
+    @property
+    def held(self) -> tuple[DataVolume | PersistentVolumeClaim, ...]:
+        """What exists, as far as it can be read; the first one is the one that owner references stand on."""
+        both = (self.volume, self.claim)
+        return tuple([found for found in both if isinstance(found, DataVolume | PersistentVolumeClaim)])
+
 
 @dataclass(frozen=True, slots=True)
 class SeenNic:
