@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from vdcos import api
+from vdcos.api.network import NetworkSpec
 from vdcos.cli.vdc import objects as o
 from vdcos.cli.vdc.objects import Objects, Tree, at
 from vdcos.cli.vdc.screen import Screen, Tone, Word
@@ -174,8 +175,7 @@ def _bytes(text: Any) -> int | None:
 
 
 def _switch(network: Tree) -> str:
-    kinds = ("pod", "bridge", "ovs", "ovn", "sriov", "plugin")
-    return next((kind for kind in kinds if kind in at(network, "spec", {})), "")
+    return next((kind for kind in NetworkSpec.choices if kind in at(network, "spec", {})), "")
 
 
 # For people
