@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import functools
 import json
 import logging
 import sys
@@ -157,6 +158,7 @@ def _diff(chosen: argparse.Namespace) -> int:
 def _declared(chosen: argparse.Namespace) -> tuple[list[Tree], list[str]]:
     """Manifests of ours, each with its namespace, and the names of others."""
     mine, others = [], []
+    here = functools.cache(lambda: namespace_of(chosen))
     for each in manifests_of(chosen.filename, sys.stdin):
         meta = each.get("metadata")
         name = meta.get("name") if isinstance(meta, dict) else None
@@ -166,7 +168,7 @@ def _declared(chosen: argparse.Namespace) -> tuple[list[Tree], list[str]]:
         if resource is None:
             others.append(f"{each.get('kind')} {name}")
         elif resource.namespaced:
-            namespace = meta.get("namespace") or namespace_of(chosen)
+            namespace = meta.get("namespace") or here()
             mine.append({**each, "metadata": {**meta, "namespace": namespace}})
         else:
             mine.append(each)
