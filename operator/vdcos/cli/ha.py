@@ -13,7 +13,7 @@ import yaml
 from vdcos import api
 from vdcos.cli.plan import columns, count, fill
 from vdcos.cli.safe import safe
-from vdcos.core.objects import Key, Resource
+from vdcos.core.objects import Key, Resource, Unreadable
 from vdcos.providers import placement as p
 from vdcos.providers.failover.outlook import OUTLOOK, RESTARTS, Outlook
 from vdcos.runtime import logs
@@ -37,7 +37,7 @@ def main(chosen: argparse.Namespace) -> int:
         logs.configure("text", logging.ERROR)
         store, complaints = world(Origin.find(chosen.kubeconfig, chosen.context))
         for complaint in complaints:
-            print(f"vdcos ha: {safe(complaint)}", file=sys.stderr)
+            print(f"vdcos ha: {safe(complaint.why)}", file=sys.stderr)
         if chosen.what == "drill":
             found = drill(store, chosen.host)
             show(found, chosen.output, drill_table, sys.stdout)
@@ -52,8 +52,8 @@ def main(chosen: argparse.Namespace) -> int:
     return WELL
 
 
-def world(origin: Origin) -> tuple[Store, list[str]]:
-    """All that services read, and why some of it cannot be read. Raises NoCluster and ApiError."""
+def world(origin: Origin) -> tuple[Store, list[Unreadable]]:
+    """All that services read, and what of it cannot be read. Raises NoCluster and ApiError."""
     store, resources = _empty()
     return store, asyncio.run(fill(store, resources, origin))
 

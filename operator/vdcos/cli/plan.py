@@ -14,6 +14,7 @@ import yaml
 from vdcos.cli.admission import admitted
 from vdcos.cli.safe import safe
 from vdcos.core.conditions import READY
+from vdcos.core.objects import Unreadable
 from vdcos.runtime import logs
 from vdcos.runtime.credentials import NoCluster, Origin
 from vdcos.runtime.logs import qualified
@@ -43,7 +44,7 @@ def main(chosen: argparse.Namespace) -> int:
         else:
             logs.configure("text", logging.ERROR)
             for complaint in asyncio.run(fill(store, resources, Origin.find(chosen.kubeconfig, chosen.context))):
-                print(f"vdcos plan: {complaint}", file=sys.stderr)
+                print(f"vdcos plan: {complaint.why}", file=sys.stderr)
         rehearsal = Rehearsal(served, store)
         if chosen.offline:
             manifests = [*_namespaces(manifests), *manifests]
@@ -66,18 +67,18 @@ def main(chosen: argparse.Namespace) -> int:
     return SOMETHING if any(report.steps or report.change for report in reports) else NOTHING
 
 
-async def fill(store: Store, resources: Mapping[type[Any], Any], origin: Origin) -> list[str]:
+async def fill(store: Store, resources: Mapping[type[Any], Any], origin: Origin) -> list[Unreadable]:
     """``read_all`` through a port of its own. Raises NoCluster, too."""
     async with Port.open(origin) as port:
         return await read_all(store, resources, port)
 
 
-async def read_all(store: Store, resources: Mapping[type[Any], Any], port: Port) -> list[str]:
-    """One list of every kind. Returns why kinds cannot be read. Raises ApiError."""
+async def read_all(store: Store, resources: Mapping[type[Any], Any], port: Port) -> list[Unreadable]:
+    """One list of every kind. Returns what cannot be read, and why. Raises ApiError."""
     metrics = Metrics()
     sources = [Reflector(kind, resource, port, store, metrics) for kind, resource in resources.items()]
     await asyncio.gather(*(source.once() for source in sources))
-    return [source.unavailable for source in sources if source.unavailable]
+    return [why for kind in resources if (why := store.shelf(kind).why) is not None]
 
 
 def read(names: Iterable[str], standard_input: TextIO) -> Iterator[dict[str, Any]]:

@@ -136,9 +136,8 @@ def _drill(chosen: argparse.Namespace) -> int:
     store, complaints = ha.world(origin_of(chosen))
     found = ha.drill(store, chosen.host)
     for complaint in complaints:
-        if "not installed" in complaint:
-            continue  # what is optional and missing has no part in a drill
-        print(f"kubectl vdc: {safe(complaint)}", file=sys.stderr)
+        if complaint.forbidden:  # what is not installed has no part in a drill
+            print(f"kubectl vdc: {safe(complaint.why)}", file=sys.stderr)
     _print(found, chosen.output, lambda screen: availability.show_drill(found, screen))
     return WELL
 

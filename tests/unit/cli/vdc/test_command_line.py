@@ -13,6 +13,7 @@ import yaml
 from vdcos import __version__
 from vdcos.cli import vdc
 from vdcos.cli.vdc import completion
+from vdcos.core.objects import Unreadable
 from vdcos.runtime.credentials import NoCluster
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -95,6 +96,21 @@ def test_the_namespace_is_that_of_the_context(tmp_path: Path, monkeypatch: pytes
     assert namespace("-A") == ""
     with pytest.raises(NoCluster, match="there is no context c"):
         namespace("--context", "c")
+
+
+def test_a_drill_names_what_may_not_be_read_and_not_what_is_optional(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from vdcos.cli import ha
+    from vdcos.cli.vdc import run
+
+    unread = [Unreadable("the API a is absent"), Unreadable("nobody lets you read b", forbidden=True)]
+    found = {"host": "h", "restarts": 0, "stays": 0, "virtualMachines": []}
+    monkeypatch.setattr(run, "origin_of", lambda chosen: None)
+    monkeypatch.setattr(ha, "world", lambda origin: (None, unread))
+    monkeypatch.setattr(ha, "drill", lambda store, host: found)
+    assert vdc.main(["drill", "h"]) == 0
+    assert capsys.readouterr().err == "kubectl vdc: nobody lets you read b\n"
 
 
 # Completion
