@@ -40,6 +40,7 @@ BUDGETS: Mapping[str, int] = {
     "no host fits, then one does": 20,
     "host loses power and comes back": 20,
     "host loses power and is fenced": 20,
+    "host loses its path to storage and gets it back": 16,
     "host is cut off and comes back": 20,
     "virtctl stop is put right": 20,
     "virtctl stop is respected": 17,

@@ -14,7 +14,16 @@ from vdcos.runtime.requests import ApiError, Request
 from vdcos.testing.apiserver import Held
 from vdcos.testing.cluster import DV, VM, Tell
 from vdcos.testing.forks import twin as copy_of
-from vdcos.testing.hypervisor.values import Hang, Partition, PowerOff, Recover
+from vdcos.testing.hypervisor.values import (
+    ClearFault,
+    Event,
+    Fault,
+    Hang,
+    Partition,
+    PowerOff,
+    Recover,
+    SetFault,
+)
 from vdcos.testing.laws import TOUCHED
 from vdcos.testing.replica import NO_ANSWER, Crash, Hear, Relist, Replica, stored
 from vdcos.testing.simulator import Do, Faults, World
@@ -372,8 +381,9 @@ class Trouble:
                 world.at(self.seconds * 10, Do(_Right()))
             case _:
                 kind, _, host = self.kind.partition(" ")
-                world.cluster.happens(Tell(host, HOST_FAULTS[kind]))
-                world.at(self.seconds * 10, Do(_Back(host)))
+                begins, ends = HOST_FAULTS[kind]
+                world.cluster.happens(Tell(host, begins))
+                world.at(self.seconds * 10, Do(_Back(host, ends)))
 
 
 @dataclass(frozen=True)
@@ -389,12 +399,19 @@ class _Back:
     """A host is well again."""
 
     host: str
+    event: Event
 
     def __call__(self, world: World) -> None:
-        world.cluster.happens(Tell(self.host, Recover()))
+        world.cluster.happens(Tell(self.host, self.event))
 
 
-HOST_FAULTS: dict[str, Any] = {"power": PowerOff(), "partition": Partition(), "hang": Hang()}
+HOST_FAULTS: Mapping[str, tuple[Event, Event]] = {
+    "power": (PowerOff(), Recover()),
+    "partition": (Partition(), Recover()),
+    "hang": (Hang(), Recover()),
+    "storage": (SetFault(Fault.NO_STORAGE), ClearFault(Fault.NO_STORAGE)),
+}
+"""How each begins, and how it ends."""
 TROUBLES = ("pause", "cut", "crash", "clock", *(f"{kind} host-{n}" for kind in HOST_FAULTS for n in (1, 2)))
 
 

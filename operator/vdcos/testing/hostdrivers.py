@@ -65,12 +65,12 @@ MOST = 30_000
 
 @dataclass(frozen=True)
 class Care:
-    """People mend what is broken, one thing after the other: BMCs, hosts, and what waits for their word."""
+    """People mend what is broken, one thing after the other: BMCs, storage, hosts, and what waits for their word."""
 
     def __call__(self, world: World) -> None:
         world.cluster.near = frozenset()
         for name, host in world.cluster.hosts.items():
-            for fault in BMC_FAULTS:
+            for fault in (*BMC_FAULTS, Fault.NO_STORAGE):
                 world.cluster.happens(Tell(name, ClearFault(fault)))
             if not host.writing:
                 world.cluster.happens(Tell(name, Recover()))

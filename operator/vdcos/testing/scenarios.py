@@ -14,7 +14,16 @@ from vdcos.runtime.requests import ApiError
 from vdcos.testing import builders
 from vdcos.testing.apiserver import NAMESPACE, Held
 from vdcos.testing.cluster import DV, NODE, VM, VM_FINALIZER, VMI, Tell
-from vdcos.testing.hypervisor.values import Command, Control, Partition, PowerOff, Recover
+from vdcos.testing.hypervisor.values import (
+    ClearFault,
+    Command,
+    Control,
+    Fault,
+    Partition,
+    PowerOff,
+    Recover,
+    SetFault,
+)
 from vdcos.testing.replica import NotYet, Violation
 from vdcos.testing.simulator import Do, World, bring, resource_of
 from vdcos.testing.trees import Tree, merge
@@ -430,6 +439,9 @@ def catalogue() -> tuple[Scenario, ...]:
         Scenario("host loses power and is fenced", (WEB, ToHost(PowerOff(), "shop/web"), Fence("host-1")), READY, BASE),
         Scenario("host is cut off and comes back", (WEB, ToHost(Partition(), "shop/web"),
                                                     ToHost(Recover(), host="host-1")), READY, BASE),
+        Scenario("host loses its path to storage and gets it back",
+                 (WEB, ToHost(SetFault(Fault.NO_STORAGE), "shop/web"),
+                  ToHost(ClearFault(Fault.NO_STORAGE), host="host-1")), READY, BASE),
         Scenario("virtctl stop is put right", (WEB, Virtctl("shop/web", "stop")), READY, BASE),
         Scenario("virtctl stop is respected", (Create(machine(onGuestShutdown="StayOff")), Virtctl("shop/web", "stop")),
                  READY, BASE),

@@ -121,14 +121,27 @@ def test_pause_closes_and_opens_the_vm(toy: Toy) -> None:
     assert not any(c["type"] == "Paused" for c in toy.of(VMI)[0]["status"]["conditions"])
 
 
-def test_a_full_disk_pauses_with_the_reason_of_io_errors(toy: Toy) -> None:
+def pauses(toy: Toy) -> list[str]:
+    return [c["reason"] for c in toy.of(VMI)[0]["status"]["conditions"] if c["type"] == "Paused"]
+
+
+@pytest.mark.parametrize(("fault", "vm"), [(Fault.FULL_DISK, "default/a"), (Fault.NO_STORAGE, "")])
+def test_disks_that_fail_pause_with_the_reason_of_io_errors(toy: Toy, fault: Fault, vm: str) -> None:
     host = running(toy)
-    toy.tell(host, SetFault(Fault.FULL_DISK, "default/a"))
+    toy.tell(host, SetFault(fault, vm))
     toy.advance(1)
-    assert [c["reason"] for c in toy.of(VMI)[0]["status"]["conditions"] if c["type"] == "Paused"] == ["PausedIOError"]
-    toy.tell(host, ClearFault(Fault.FULL_DISK, "default/a"))
+    assert pauses(toy) == ["PausedIOError"]
+    assert toy.active("a") == [host], "it holds its disks"
+    toy.tell(host, ClearFault(fault, vm))
     toy.advance(1)
-    assert not any(c["type"] == "Paused" for c in toy.of(VMI)[0]["status"]["conditions"])
+    assert pauses(toy) == []
+
+
+def test_without_storage_a_vm_that_starts_is_paused(toy: Toy) -> None:
+    for host in toy.hosts:
+        toy.tell(host, SetFault(Fault.NO_STORAGE))
+    running(toy)
+    assert pauses(toy) == ["PausedIOError"]
 
 
 def test_the_agent_comes_and_goes(toy: Toy) -> None:

@@ -606,6 +606,7 @@ def _boot_due(turn: _Turn, process: Process, token: str) -> None:
     if process.life is Life.BOOTING:
         turn.put(replace(process, life=Life.RUNNING, since=turn.now))
         turn.after(turn.host.timings.agent_connect, "agent", process.pod)
+        _fault_changed(turn, Fault.NO_STORAGE, process.key)
 
 
 def _agent_due(turn: _Turn, process: Process, token: str) -> None:
@@ -780,9 +781,9 @@ def _fault_changed(turn: _Turn, fault: Fault, vm: str) -> None:
         match fault:
             case Fault.AGENT_OFF:
                 turn.put(replace(process, agent=not faulty, quiet_since=turn.now if faulty else process.quiet_since))
-            case Fault.FULL_DISK if faulty and not process.paused:
+            case Fault.FULL_DISK | Fault.NO_STORAGE if faulty and process.disks and not process.paused:
                 turn.put(replace(process, paused=IO_PAUSE), Happening.PAUSED, "I/O error")
-            case Fault.FULL_DISK if not faulty and process.paused == IO_PAUSE:
+            case Fault.FULL_DISK | Fault.NO_STORAGE if not faulty and process.paused == IO_PAUSE:
                 turn.put(replace(process, paused=""), Happening.RESUMED, "I/O error gone")
             case Fault.STALL_MIGRATION if not faulty and process.migration:
                 turn.after(0, "copy", process.pod, process.migration.uid)

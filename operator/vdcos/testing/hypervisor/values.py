@@ -203,6 +203,7 @@ class Fault(StrEnum):
     FAIL_MIGRATION = "fail-migration"
     STALL_MIGRATION = "stall-migration"
     FULL_DISK = "full-disk"
+    NO_STORAGE = "no-storage"
     AGENT_OFF = "agent-off"
     IGNORE_ACPI = "ignore-acpi"
     LIAR = "liar"
