@@ -147,6 +147,21 @@ class Fence:
 
 
 @dataclass(frozen=True)
+class LetGo:
+    """Somebody takes his finalizer off an object, and leaves those of others."""
+
+    resource: Resource
+    where: str
+    finalizer: str
+
+    def __call__(self, world: World) -> None:
+        held = world.api.get(self.resource, _key(self.where))
+        if held is not None:
+            left = [each for each in held.meta.get("finalizers", ()) if each != self.finalizer]
+            world.api.merge_patch(self.resource, held.key, {"metadata": {"finalizers": left}}, "somebody")
+
+
+@dataclass(frozen=True)
 class Together:
     """Several steps at one moment."""
 
@@ -541,7 +556,7 @@ def catalogue() -> tuple[Scenario, ...]:
              Declare("shop/web", {"cpu": {"cores": 2}, "disks": [disk(deletionPolicy="Delete")]}),
              Edit(kinds.NETWORK, "lan", {"spec": {"bridge": {"vlan": 7}}}),
              Together((Delete(VDCOS_VM, "shop/web"), Delete(kinds.NETWORK, "lan"))),
-             *(Edit(kind, where, {"metadata": {"finalizers": None}}, "somebody") for kind, where in (
+             *(LetGo(kind, where, KEPT) for kind, where in (
                  (VDCOS_VM, "shop/web"), (VM, "shop/web"), (NAD, "shop/lan"), (kinds.NETWORK, "lan"),
                  (DV, _disk_key())))), {},
             (GOLD, builders.network("lan", bridge={"name": "br0"}, metadata={"finalizers": [KEPT], **THEIRS}))),
