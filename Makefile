@@ -54,8 +54,8 @@ lint: install ## Lint, format check, types and import contracts only
 unit: install ## Unit and property tests only
 	@$(BIN)/python tests/run.py unit
 
-simulation: install ## Every fault at every write of every scenario in a simulated datacenter only
-	@$(BIN)/python tests/run.py simulation
+simulation: install ## Every fault at every write of every scenario in a simulated datacenter only (EVERYTHING=1: and all combinations)
+	@VDCOS_EVERYTHING=$(EVERYTHING) $(BIN)/python tests/run.py simulation
 
 sim: install ## Random runs of the simulator: SECONDS=600 FIRST=0 (the first seed)
 	@$(BIN)/vdcos sim --seconds $(or $(SECONDS),600) --first $(or $(FIRST),0)

@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import ClassVar
 
@@ -99,9 +99,9 @@ class Explorer:
         return self._run(world, snapshots=True)
 
     def explore(self, faults: Sequence[tuple[str, ...]] | None = None, part: tuple[int, int] = (0, 1)) -> Report:
-        """Every fault at every write; of several parts, one. A fault is said as ``faults.at_write`` takes it."""
-        chosen = list(self._cases(faults if faults is not None else every()))
-        for world, fault in chosen[part[0] :: part[1]]:
+        """Every fault at every write; of several parts, one: at the next write it has the faults that follow. A fault
+        is said as ``faults.at_write`` takes it."""
+        for world, fault in list(self._cases(faults if faults is not None else every(), *part)):
             self.report.scenarios += 1
             try:
                 self.run(world, fault)
@@ -110,11 +110,10 @@ class Explorer:
         self.report.distinct = len(self.stories) - 1
         return self.report
 
-    def _cases(self, faults: Iterable[tuple[str, ...]]) -> Iterator[tuple[World, AtWrites]]:
-        pairs = list(faults)
+    def _cases(self, faults: Sequence[tuple[str, ...]], part: int, parts: int) -> Iterator[tuple[World, AtWrites]]:
         for world, numbers in self.points:
             for number in numbers:
-                for words in pairs:
+                for words in faults[(part + number) % parts :: parts]:
                     yield world, at_write(number, *words)
 
     def replay(self, fault: AtWrites, trace: list[str]) -> End:

@@ -1,6 +1,6 @@
 """What goes wrong: one API fault and one fault of the view, both at the n-th write of the operator."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -513,20 +513,24 @@ def _rewind(world: World, replica: Replica, kind: type[Any]) -> None:
     replica.store.replace(kind, [stored(kind, held) for held in older.values()], str(version))
 
 
-def together() -> list[tuple[str, str]]:
+ALONE = (*HANGING, *CRASH, *USER, *ELSEWHERE)
+"""Faults of a request that are not combined with others."""
+
+
+def single(by_themselves: Sequence[str] = ALONE) -> list[tuple[str, str]]:
+    """One thing goes wrong, with a request or with the watches."""
+    return [*((api, "none") for api in (*API[1:], *by_themselves)), *(("none", view) for view in VIEW[1:])]
+
+
+def combined() -> list[tuple[str, str]]:
     """Faults of a request with faults of the view, where the one makes a difference to the other: after a write that is
     known to have failed there is nothing that only ``NARROW`` faults would hide, or show again."""
-    return [
-        (api, view)
-        for api in API
-        for view in VIEW
-        if (api, view) != ("none", "none") and (view not in NARROW or api in UNCERTAIN)
-    ]
+    return [(api, view) for api in API[1:] for view in VIEW[1:] if view not in NARROW or api in UNCERTAIN]
 
 
 def every() -> list[tuple[str, str]]:
-    """All single faults: of requests and the view together, and crashes and other people's doings by themselves."""
-    return [*together(), *((alone, "none") for alone in (*HANGING, *CRASH, *USER, *ELSEWHERE))]
+    """All faults at one write."""
+    return [*single(), *combined()]
 
 
 def outages() -> list[tuple[str, str]]:

@@ -20,7 +20,8 @@ from vdcos.testing.faults import (
     AtWrites,
     Several,
     Trouble,
-    together,
+    combined,
+    single,
 )
 from vdcos.testing.hostlaws import HostLaws, is_down
 from vdcos.testing.hypervisor.values import BMC_FAULTS, ClearFault, Fault, Partition, PowerOff, Recover, SetFault
@@ -34,8 +35,8 @@ SLACK = 30
 
 
 def every() -> list[tuple[str, str]]:
-    """All single faults of requests and watches, and the crashes."""
-    return [*together(), *((alone, "none") for alone in (*HANGING, *CRASH))]
+    """All faults of requests and watches at one write, and the crashes."""
+    return [*single((*HANGING, *CRASH)), *combined()]
 
 
 class HostExplorer(Explorer):
