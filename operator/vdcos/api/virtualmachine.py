@@ -508,7 +508,7 @@ class Availability(Model):
     depends_on: Annotated[tuple[Dependency, ...], Field(max_length=16), ATOMIC] = ()
     """VMs that must be up before it restarts after a failure."""
     ready_when: ReadyWhenOverride | None = None
-    """When it counts as up."""
+    """When it counts as up for the VMs of its namespace; those of others wait for it as long as the policy says."""
     monitoring: MonitoringOverride | None = None
     """Guest monitoring."""
 

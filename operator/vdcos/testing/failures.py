@@ -41,7 +41,7 @@ from vdcos.testing.scenarios import (
     machine,
 )
 from vdcos.testing.simulator import START, Chance, Do, Faults, World, bring
-from vdcos.testing.trees import Tree
+from vdcos.testing.trees import Tree, merge
 
 
 def policy(name: str = "all", **spec: Any) -> Tree:
@@ -63,7 +63,7 @@ def vm(name: str, priority: str = "", needs: str = "", memory: str = "1Gi") -> T
     said: Tree = {**({"restartPriority": priority} if priority else {})}
     if needs:
         said["dependsOn"] = [{"name": needs}]
-    tree = machine(f"shop/{name}", nics=(), memory={"size": memory})
+    tree = machine(name if "/" in name else f"shop/{name}", nics=(), memory={"size": memory})
     return {**tree, "spec": {**tree["spec"], **({"availability": said} if said else {})}}
 
 
@@ -475,6 +475,9 @@ WELL = {"shop/db": "Ready", "shop/web": "Ready", "shop/batch": "Ready"}
 ONE, FINE = (vm("web"),), {"shop/web": "Ready"}
 TWO, BOTH = (vm("db", "High"), vm("web", "Low")), {"shop/db": "Ready", "shop/web": "Ready"}
 LARGE, LATE = (vm("db", "High", memory="60Gi"), vm("web", "Low", memory="60Gi")), {"shop/late": "Ready"}
+SLOWLY = {"condition": "GuestAgent", "timeoutSeconds": 3600}
+WORDY = merge(vm("db", "High"), {"spec": {"availability": {"readyWhen": SLOWLY}}})
+"""One that would keep others waiting for an hour: its guest's agent does not answer."""
 HUGE = (vm("db", memory="90Gi"), vm("web", memory="90Gi"))
 BY_HAND = "confirm it: spec.confirmedDown with incarnation"
 ADMINS = {"unschedulable": True}
@@ -491,6 +494,12 @@ def failures() -> tuple[HostScenario, ...]:
     policies = kinds.HA_POLICY
     return (
         HostScenario("host dies", (dies(), back()), WELL, base, vms=THREE),
+        HostScenario("a VM whose guest is silent keeps others of its namespace waiting",
+                     (at_once(silent("shop/db"), dies(), Later(600.0, Together((
+                         Says("shop/web", "Ready", "HeldForRestart"), Says("bank/web", "Ready", "Ready"),
+                         speaks("shop/db")))), Later(900.0, back())),), {**BOTH, "bank/web": "Ready"},
+                     (builders.namespace("bank"), GOLD, policy(restart={"readyWhen": {"timeoutSeconds": 120}}), *HOSTS),
+                     vms=(WORDY, vm("web", "Medium"), vm("bank/web", "Low"))),
         HostScenario("host is cut off, its VMs go on writing", (cut(), back()), BOTH, base, vms=TWO),
         HostScenario("host hangs", (hangs(), back()), FINE, base, vms=ONE),
         HostScenario("host is cut off from the API server only",

@@ -27,15 +27,15 @@ def priority(policy: HAPolicySpec, vm: api.VirtualMachine | None) -> RestartPrio
 
 
 def ready_when(policy: HAPolicySpec, vm: api.VirtualMachine | None) -> ReadyWhen:
-    """When the VM counts as up."""
-    if vm is None:
-        return policy.restart.ready_when
-    rule, own = availability.rule(policy, vm.metadata.labels), vm.spec.availability
-    return overlaid(
-        policy.restart.ready_when,
-        rule.ready_when if rule is not None else None,
-        own.ready_when if own is not None else None,
-    )
+    """When the VM counts as up, for itself and for those of its namespace."""
+    own = vm.spec.availability if vm is not None else None
+    return overlaid(ready_for_others(policy, vm), own.ready_when if own is not None else None)
+
+
+def ready_for_others(policy: HAPolicySpec, vm: api.VirtualMachine | None) -> ReadyWhen:
+    """What the policy says of it: a VM's own words do not make other namespaces wait."""
+    rule = availability.rule(policy, vm.metadata.labels) if vm is not None else None
+    return overlaid(policy.restart.ready_when, rule.ready_when if rule is not None else None)
 
 
 class _Said(NamedTuple):

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from vdcos.api.availability import ReadyWhen
 from vdcos.api.hapolicy import HAPolicySpec
 from vdcos.api.hostfailure import FailedVm
 from vdcos.core import counts
@@ -102,17 +103,14 @@ def go_on(policy: HAPolicySpec, host: str, machines: Sequence[FailedVm], seen: S
         told.append(again)
         due += [left] if left is not None else []
         actions += _replaced(machine, seen) if again.state == "Released" else []
-    waiting = [_waits(policy, machine, seen, now) for machine in told]
-    due += [seconds for seconds in waiting if seconds]
-    open_tiers = [machine.tier for machine, seconds in zip(told, waiting, strict=True) if seconds]
-    held = [machine.tier for machine in told if machine.state == "Held" and machine.reason != "Disabled"]
-    # One that nobody holds may be up before its turn, or wait for long: it does not let those before it go together.
-    turn = min([*held, *open_tiers], default=0)
+    waits = [_Wait.of(policy, machine, seen, now) for machine in told]
+    due += [seconds for wait in waits for seconds in (wait.here, wait.elsewhere) if seconds]
+    turns = {namespace: _turn(namespace, waits) for namespace in {machine.namespace for machine in told}}
     freed = []
     for machine in told:
-        if machine.state == "Held" and machine.reason != "Disabled":
+        if _is_waiting(machine):
             left = policy.restart.longest_hold_seconds - counts.age(machine.since, now)
-            if machine.tier <= turn or left <= 0:
+            if machine.tier <= turns[machine.namespace] or left <= 0:
                 machine = _now(machine, "Released", now)
                 due.append(0.0)
             else:
@@ -124,7 +122,7 @@ def go_on(policy: HAPolicySpec, host: str, machines: Sequence[FailedVm], seen: S
 def summary(machines: Sequence[FailedVm]) -> dict[str, Any]:
     """``status.vms``."""
     down = [machine for machine in machines if machine.state == "Down" or machine.reason == "Disabled"]
-    waiting = [machine for machine in machines if machine.state == "Held" and machine.reason != "Disabled"]
+    waiting = [machine for machine in machines if _is_waiting(machine)]
     return {
         "total": len(machines),
         "running": sum(machine.state == "Up" for machine in machines),
@@ -146,7 +144,7 @@ def is_over(machines: Iterable[FailedVm]) -> bool:
 def is_settled(policy: HAPolicySpec, machines: Iterable[FailedVm], seen: Seen, now: Instant) -> bool:
     """Whether nobody waits for anything here any more, though some may never have come up."""
     return all(
-        machine.reason == "Disabled" or (machine.state != "Held" and not _waits(policy, machine, seen, now))
+        machine.reason == "Disabled" or (machine.state != "Held" and not _Wait.of(policy, machine, seen, now).here)
         for machine in machines
     )
 
@@ -276,14 +274,53 @@ def _why_not(vm: SeenVm) -> str:
     return ready.reason[:64] if ready is not None and ready.status != "True" else ""
 
 
-def _waits(policy: HAPolicySpec, machine: FailedVm, seen: Seen, now: Instant) -> float:
-    """For how many seconds more those after this VM wait for it; 0 when they do not."""
-    when = order.ready_when(policy, seen.vms[Key(machine.namespace, machine.name)].vm)
-    if machine.state == "Released":
-        return max(0.0, when.timeout_seconds - counts.age(machine.since, now))
-    if machine.state == "Up":
-        return max(0.0, when.delay_seconds - counts.age(machine.since, now))
-    return 0.0
+def _is_waiting(machine: FailedVm) -> bool:
+    """Whether its turn is still to come."""
+    return machine.state == "Held" and machine.reason != "Disabled"
+
+
+@dataclass(frozen=True, slots=True)
+class _Wait:
+    """For how many seconds more those after a VM wait for it; 0 when they do not."""
+
+    machine: FailedVm
+    here: float
+    """Those of its namespace."""
+    elsewhere: float
+
+    @classmethod
+    def of(cls, policy: HAPolicySpec, machine: FailedVm, seen: Seen, now: Instant) -> "_Wait":
+        vm = seen.vms[Key(machine.namespace, machine.name)].vm
+        here, elsewhere = order.ready_when(policy, vm), order.ready_for_others(policy, vm)
+        return cls(machine, _left(here, machine, now), _left(elsewhere, machine, now))
+
+
+def _left(when: ReadyWhen, machine: FailedVm, now: Instant) -> float:
+    allowed = {"Released": when.timeout_seconds, "Up": when.delay_seconds}.get(machine.state, 0)
+    return max(0.0, allowed - counts.age(machine.since, now))
+
+
+def _turn(namespace: str, waits: Sequence[_Wait]) -> int:
+    """The tier up to which the VMs of a namespace may start: that of the first who is held, or waited for.
+
+    What is held elsewhere only by the words of its neighbours does not count. One that nobody holds may be up before
+    its turn, or wait for long: it does not let those before it go together.
+    """
+    patient: dict[str, int] = {}
+    for wait in waits:
+        if wait.here and not wait.elsewhere:
+            known = patient.get(wait.machine.namespace, wait.machine.tier)
+            patient[wait.machine.namespace] = min(known, wait.machine.tier)
+    tiers = []
+    for wait in waits:
+        machine = wait.machine
+        mine = machine.namespace == namespace
+        if _is_waiting(machine):
+            counts_here = mine or machine.tier <= patient.get(machine.namespace, machine.tier)
+        else:
+            counts_here = bool(wait.here if mine else wait.elsewhere)
+        tiers += [machine.tier] if counts_here else []
+    return min(tiers, default=0)
 
 
 def _now(machine: FailedVm, state: str, now: Instant, reason: str = "") -> FailedVm:

@@ -385,6 +385,39 @@ def test_a_vm_may_say_for_how_long_others_wait_for_it() -> None:
     assert became(there)["b"] == ("Released", "")
 
 
+ELSEWHERE = "bank"
+
+
+def elsewhere(tree: Tree) -> Tree:
+    return {**tree, "metadata": {**tree["metadata"], "namespace": ELSEWHERE}}
+
+
+@pytest.mark.parametrize(
+    ("said", "first", "theirs"),
+    [
+        ({"timeoutSeconds": 3600}, machine("a", "Released", 0, 599), "Held"),
+        ({"timeoutSeconds": 3600}, machine("a", "Released", 0, 600), "Released"),
+        ({"delaySeconds": 3600}, machine("a", "Up", 0, 1), "Released"),
+        ({"condition": "Ready"}, machine("a", "Released", 0, 1), "Held"),
+    ],
+)
+def test_the_words_of_a_vm_keep_nobody_waiting_in_other_namespaces(said: Tree, first: Tree, theirs: str) -> None:
+    """Neither itself, nor those of its namespace that wait for it."""
+    there = d.world(
+        failed(first, machine("b"), machine("c", tier=2, namespace=ELSEWHERE)),
+        d.vm("a", {"readyWhen": said}),
+        d.vm("b"),
+        elsewhere(d.vm("c")),
+        *(d.child(name) for name in "ab"),
+        elsewhere(d.child("c")),
+    )
+    assert {name: state for name, (state, _) in became(there).items()} == {
+        "a": first["state"],
+        "b": "Held",
+        "c": theirs,
+    }
+
+
 # What is said
 
 
