@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import msgspec
 
 from tests.mutants.catalogue import MUTANTS, Mutant
 from tests.mutants.probe import ALL_GOES_WELL, Order, Run, Verdict
+from vdcos.testing import faults
 
 ROOT = Path(__file__).resolve().parents[2]
 BOUND = 60.0
@@ -128,11 +130,54 @@ def table(found: Sequence[Found]) -> str:
     return "\n".join(lines)
 
 
+WENT_WRONG = (
+    "nothing",
+    "a request",
+    "a watch",
+    "both",
+    "the process",
+    "somebody",
+    "an outage",
+    "a seed's",
+    "a quiet day",
+)
+"""What goes wrong beside the bug, as columns of the second table."""
+
+
+def went_wrong(run: Run) -> str:
+    """Which of ``WENT_WRONG`` a run stands for."""
+    if run.day >= 0:
+        return "a quiet day"
+    if run.seed >= 0:
+        return "a seed's"
+    if run.view != "none":
+        return "a watch" if run.api == "none" else "both"
+    kinds = {
+        "nothing": ("", "none"),
+        "the process": (*faults.CRASH, *faults.LEADER),
+        "somebody": (*faults.USER, *faults.ELSEWHERE, "touched"),
+        "an outage": tuple(faults.OUTAGES),
+    }
+    return next((kind for kind, words in kinds.items() if run.api in words), "a request")
+
+
+def matrix(found: Sequence[Found]) -> str:
+    """How many bugs each law found, by what went wrong beside them."""
+    counted = Counter((each.verdict.law, went_wrong(each.verdict.runs[-1])) for each in found)
+    lines = [f"| law | {' | '.join(WENT_WRONG)} |", f"|---|{'---:|' * len(WENT_WRONG)}"]
+    lines += [
+        f"| {law} | {' | '.join(str(counted[law, kind] or '') for kind in WENT_WRONG)} |"
+        for law in sorted({law for law, _ in counted})
+    ]
+    return "\n".join(lines)
+
+
 HEAD = """# Mutants
 
 Deliberate bugs, and the law of the [simulator](simulator.md) that finds each first. Written by `make mutants`.
 
 """
+MATRIX = "How many each law found first, by what went wrong beside the bug:"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -162,7 +207,8 @@ def main(arguments: Sequence[str]) -> int:
     caught = sum(each.caught for each in found)
     well = caught == len(found) > 0 and not any(verdict.law or verdict.error for verdict in clean)
     if chosen.write and well:
-        chosen.write.write_text(f"{HEAD}{table(found)}\n\n{caught} of {len(found)} caught\n")
+        told = f"{caught} of {len(found)} caught"
+        chosen.write.write_text(f"{HEAD}{table(found)}\n\n{told}. {MATRIX}\n\n{matrix(found)}\n")
     print(
         f"the same {sum(v.scenarios for v in clean):,} scenarios with nothing changed: "
         f"{'all laws hold' if not any(v.law or v.error for v in clean) else 'BROKEN'}"

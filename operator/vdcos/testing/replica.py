@@ -266,6 +266,8 @@ class Replica:
 
     def close(self) -> None:
         """As ``World.close``."""
+        for _, conversation, _ in self.talking.values():
+            conversation.close()
         for part in (self.store, self.engine, self):
             vars(part).clear()
 
@@ -420,6 +422,9 @@ class Replica:
         except NotLeading:
             conversation.close()
             self.queue.done(item, self.world.now, after=0.0)
+        except Violation:
+            conversation.close()
+            raise
 
     def arrived(self, number: int) -> None:
         """A request on its way reaches the API server; the answer needs as long again."""
