@@ -80,6 +80,14 @@ def test_metrics_are_scraped_in_the_same_way(helm: Helm, kubectl: Path) -> None:
     assert len(alone) == 1
 
 
+def test_alerts_and_dashboards_are_the_same(helm: Helm, kubectl: Path) -> None:
+    by_helm = helm.template("--set", "prometheusRule.enabled=true", "--set", "dashboards.enabled=true")
+    alone = packages.kustomization(kubectl, MANIFESTS / "monitoring")
+    assert {kind for kind, _, _ in alone} == {"PrometheusRule", "ConfigMap"}
+    assert not difference(alone, {identity: by_helm[identity] for identity in alone})
+    assert not {"PrometheusRule", "ConfigMap"} & {kind for kind, _, _ in helm.template()}
+
+
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_lint(helm: Helm, overlay: str) -> None:
     printed = helm("lint", "--strict", str(CHART), "--values", str(CHART / "ci" / f"{overlay}-values.yaml"))

@@ -25,6 +25,8 @@ OWNED: typing.Final = (
     "manifests/monitoring/dashboards",
     f"{CHART}/templates/crds",
     f"{CHART}/templates/rbac",
+    f"{CHART}/files",
+    f"{CHART}/files/dashboards",
     "docs/reference",
 )
 """Directories in which every file of the same suffix is generated; one that no longer is, is removed."""
@@ -55,7 +57,9 @@ def render(root: pathlib.Path, services: Services) -> dict[str, str]:
         example = (root / EXAMPLES / f"{name}.yaml").read_text()
         pages[f"docs/reference/{name}.md"] = reference.page(model, example)
     pages["docs/reference/metrics.md"] = observability.metrics_page()
-    pages["docs/runbooks/README.md"] = observability.runbooks((root / RULES).read_text())
+    rules = (root / RULES).read_text()
+    pages["docs/runbooks/README.md"] = observability.runbooks(rules)
+    boards = {f"dashboards/{each.uid}.json": dashboards.rendered(each) for each in dashboards.BOARDS}
     return (
         {path: _yaml(*documents) for path, documents in definitions.items()}
         | {f"manifests/{path}": _yaml(*documents) for path, documents in rights.items()}
@@ -67,7 +71,12 @@ def render(root: pathlib.Path, services: Services) -> dict[str, str]:
         }
         | {"manifests/argocd/argocd-cm.yaml": _yaml(argocd.patch(api.KINDS))}
         | {"manifests/argocd/kustomization.yaml": _yaml(argocd.component())}
-        | {f"manifests/monitoring/dashboards/{each.uid}.json": dashboards.rendered(each) for each in dashboards.BOARDS}
+        | {
+            f"{place}/{path}": text
+            for place in ("manifests/monitoring", f"{CHART}/files")
+            for path, text in boards.items()
+        }
+        | {f"{CHART}/files/rules.yaml": _HEADER + chart.spec(rules)}
         | pages
     )
 

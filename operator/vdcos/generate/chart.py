@@ -1,6 +1,7 @@
 """CRDs and rights as templates of the Helm chart: the namespace is the release's, and some are optional."""
 
 import collections.abc
+import textwrap
 import typing
 
 from vdcos.generate import rbac
@@ -25,6 +26,11 @@ def conditional(path: str, text: str) -> str:
     """A whole file of templates, within the condition on values that belongs to its path."""
     value = next((value for prefix, value in _OPTIONAL.items() if path.startswith(prefix)), "")
     return f"{{{{- if {value} }}}}\n{text}{{{{- end }}}}\n" if value else text
+
+
+def spec(manifest: str) -> str:
+    """What is below ``spec`` of a manifest, as it is written there: a file that a template includes."""
+    return textwrap.dedent(manifest.split("\nspec:\n", 1)[1])
 
 
 def _template(value: typing.Any) -> typing.Any:

@@ -8,6 +8,11 @@ app.kubernetes.io/component: operator
 app.kubernetes.io/part-of: vdcos
 {{- end }}
 
+{{- define "vdcos.monitoringLabels" -}}
+app.kubernetes.io/name: vdcos
+app.kubernetes.io/component: monitoring
+{{- end }}
+
 {{- define "vdcos.image" -}}
 {{- with .Values.image -}}
 {{- if .digest -}}
