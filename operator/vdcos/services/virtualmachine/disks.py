@@ -82,6 +82,11 @@ class Look:
             created = disks.asked(self.volume)
         return grown or created or (disks.claimed(self.claim) if self.claim else 0)
 
+    @cached_property
+    def is_new(self) -> bool:
+        """Nothing of the disk counts on its Datastore yet."""
+        return not any(disks.is_disk(held.metadata, self.owner.name, self.disk.name) for held in self.held)
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:
@@ -149,7 +154,7 @@ def _not_lent(look: Look, held: DataVolume | PersistentVolumeClaim) -> Decision 
             f"it as volume {look.disk.name}, and there is none that may be; kubectl vdc import tells how"
         )
         return Decision(look.disk, False, NOT_ADOPTED, message, phase="Failed")
-    return _first(PLACE_REFUSALS, look)
+    return _first((*PLACE_REFUSALS, *(ADOPTION_REFUSALS if look.is_new else ())), look)
 
 
 def _claim_missing(look: Look) -> Decision | None:
@@ -227,6 +232,7 @@ def _existing(look: Look) -> Decision:
         and look.claim is not None
         and look.claim.metadata.annotation(disks.GROWN_UNDER) == look.instance,
         note=_reuse_note(look) if reused else _checksum_note(look),
+        promised=size if look.disk.claim_name and look.is_new else 0,
     )
     for stage in STAGES:
         if (changed := stage(look, decision)) is not None:
@@ -269,7 +275,7 @@ def _datastore_missing(look: Look) -> tuple[str, str] | None:
         return None
     return (
         "DatastoreMissing",
-        f"there is no Datastore {look.disk.datastore}; create it, or see kubectl get datastores.vdcos.dev",
+        f"there is no Datastore {look.disk.datastore}; correct the name, or have an administrator create it",
     )
 
 
@@ -304,6 +310,10 @@ def _datastore_full(look: Look) -> tuple[str, str] | None:
     return _beyond_ceiling(look, look.size)
 
 
+def _datastore_too_full(look: Look) -> tuple[str, str] | None:
+    return _beyond_ceiling(look, look.recorded)
+
+
 def _source_missing(look: Look) -> tuple[str, str] | None:
     kind = {"pvc": "PersistentVolumeClaim", "snapshot": "VolumeSnapshot"}.get(look.disk.source.choice)
     if kind is None or isinstance(look.seen.source, Meta):
@@ -323,6 +333,8 @@ PLACE_REFUSALS: tuple[Refusal, ...] = (
 )
 """Why a disk may not be on its Datastore, whether it is new or taken over."""
 REFUSALS: tuple[Refusal, ...] = (*PLACE_REFUSALS, _datastore_in_maintenance, _datastore_full, _source_missing)
+ADOPTION_REFUSALS: tuple[Refusal, ...] = (_datastore_in_maintenance, _datastore_too_full)
+"""Why one that exists may not come to its Datastore."""
 
 
 def _beyond_ceiling(look: Look, more: int) -> tuple[str, str] | None:

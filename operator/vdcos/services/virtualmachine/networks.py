@@ -58,7 +58,8 @@ def _missing(look: Look) -> Problem | None:
     if look.seen.network is not None:
         return None
     return Problem(
-        "NetworkMissing", f"there is no Network {look.nic.network}; create it, or see kubectl get networks.vdcos.dev"
+        "NetworkMissing",
+        f"there is no Network {look.nic.network}; correct the name, or have an administrator create it",
     )
 
 

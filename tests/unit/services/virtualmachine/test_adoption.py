@@ -269,6 +269,27 @@ def test_a_datastore_that_the_namespace_may_not_use_takes_no_disk() -> None:
     assert b.says(there, "StorageReady")[1] == "NamespaceNotAllowed"
 
 
+@pytest.mark.parametrize(
+    ("spec", "reason"),
+    [({"capacity": "9Gi"}, "DatastoreFull"), ({"maintenance": True}, "DatastoreInMaintenance")],
+)
+def test_a_datastore_that_takes_no_new_disks_takes_none_over(spec: Tree, reason: str) -> None:
+    there = brought()
+    there.change(api.Datastore, Key("", "gold"), spec=spec)
+    b.settle(there)
+    assert not there.log
+    assert b.says(there, "StorageReady")[1] == reason
+
+
+def test_what_was_taken_over_counts_once() -> None:
+    there = brought()
+    there.change(api.Datastore, Key("", "gold"), spec={"capacity": "10Gi"})
+    b.settle(there)
+    assert b.says(there, "Ready")[0] == "True"
+    b.settle(there)
+    assert b.says(there, "StorageReady")[0] == "True"
+
+
 def test_a_claim_that_is_not_there_is_not_made() -> None:
     there = b.world(b.vm(**DECLARED))
     b.settle(there)
