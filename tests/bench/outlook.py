@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from tests.bench.placement import Datacenter
 from tests.bench.rates import rounded
 from vdcos import api
-from vdcos.core import amounts
+from vdcos.core import amounts, ownership
 from vdcos.core.foreign import kubevirt
 from vdcos.core.foreign.kubernetes import LauncherPod, Node, OtherPod
 from vdcos.core.foreign.kubevirt import VirtualMachineInstance
@@ -77,8 +77,9 @@ class Filled:
         self.put(LauncherPod, launcher(machine))
         status = {"phase": "Running", "nodeName": machine.host}
         self.put(VirtualMachineInstance, {"metadata": {"name": name, "namespace": space}, "spec": {}, "status": status})
-        annotations = {room.ADMITTED: amounts.written(machine.requests)}
-        meta = {"name": name, "namespace": space, "annotations": annotations}
+        annotations = {ownership.ADMITTED: amounts.written(machine.requests)}
+        owner = {"apiVersion": api.API_VERSION, "kind": "VirtualMachine", "name": name, "uid": name, "controller": True}
+        meta = {"name": name, "namespace": space, "annotations": annotations, "ownerReferences": [owner]}
         self.put(kubevirt.VirtualMachine, {"metadata": meta, "spec": {"runStrategy": "Always"}})
         protected = {"type": "Protected", "status": "True", "reason": "RestartsElsewhere"}
         vm = _own("VirtualMachine", name, space, {"cpu": {}, "memory": {"size": "1Gi"}})

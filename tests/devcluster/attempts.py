@@ -14,7 +14,7 @@ from typing import Any, Literal
 from devcluster.cluster import Cluster, KubectlError
 from devcluster.waiting import eventually
 from vdcos import api
-from vdcos.core import disks
+from vdcos.core import disks, ownership
 
 Tree = dict[str, Any]
 ROOT = Path(__file__).resolve().parents[2]
@@ -228,6 +228,15 @@ def claim(name: str, **more: Any) -> Tree:
     return obj("PersistentVolumeClaim", name, version="v1", spec=spec, **more)
 
 
+def kubevirt_vm(name: str, of: str = "", **metadata: Any) -> Tree:
+    """One that is off, made by himself; with a claim as its disk."""
+    devices: Tree = {"disks": [{"name": DISK, "disk": {"bus": "virtio"}}]} if of else {}
+    volumes = [{"name": DISK, "persistentVolumeClaim": {"claimName": of}}] if of else []
+    template = {"domain": {"memory": {"guest": "64Mi"}, "devices": devices}, "volumes": volumes}
+    spec = {"runStrategy": "Halted", "template": {"spec": template}}
+    return obj("VirtualMachine", name, version="kubevirt.io/v1", spec=spec, metadata=metadata)
+
+
 def definition(name: str, **metadata: Any) -> Tree:
     spec = {"config": '{"cniVersion":"0.3.1","type":"macvlan","master":"eth0"}'}
     return obj("NetworkAttachmentDefinition", name, version="k8s.cni.cncf.io/v1", spec=spec, metadata=metadata)
@@ -284,6 +293,16 @@ def _marked_disk(stage: Stage) -> None:
     name = disks.name(stage.name, DISK)
     eventually(lambda: stage.exists("pvc", name), SOON)
     stage.patch("pvc", name, {"metadata": {"labels": {disks.DATASTORE: None}}})
+
+
+def _large_claim(stage: Stage) -> None:
+    """Brings along a claim that nobody has filled yet."""
+    theirs = f"{stage.name}-theirs"
+    stage.create(
+        claim(theirs, spec={"resources": {"requests": {"storage": "64Ti"}}}),
+        kubevirt_vm(stage.name, theirs, annotations={"vdcos.dev/adoptable": "true"}),
+        vm(stage, {**SMALL, **disk(size="64Ti", claimName=theirs)}),
+    )
 
 
 def _derived_definition(stage: Stage) -> None:
@@ -647,6 +666,12 @@ SECTIONS: Mapping[str, tuple[Attempt, ...]] = {
             Undone("StorageReady", "DatastoreFull"),
         ),
         Attempt(
+            "a claim larger than what is left of a Datastore, taken over with its KubeVirt VM",
+            _large_claim,
+            Undone("StorageReady", "DatastoreFull", made=True),
+            OWNER,
+        ),
+        Attempt(
             "a claim under the name that a disk will have",
             _taken_disk,
             Undone("StorageReady", "DiskNotOurs", "it is left alone"),
@@ -841,6 +866,12 @@ SECTIONS: Mapping[str, tuple[Attempt, ...]] = {
                 "labels of KubeVirt and CDI stay on the VirtualMachine",
                 lambda s: set(_labels(s)) == {disks.VM},
             ),
+        ),
+        Attempt(
+            "room on hosts that nobody else may have, by an annotation of a KubeVirt VM",
+            lambda s: s.create(kubevirt_vm(s.name, annotations={ownership.ADMITTED: "9999m/9999999999999"})),
+            Refused("an admission policy", "only vdcos sets it"),
+            OWNER,
         ),
         Attempt(
             "labels by which the operator knows its own",

@@ -176,11 +176,11 @@ class Index(Generic[T]):
 
 @dataclass(frozen=True, eq=False)
 class Without:
-    """What one index holds under strings under which another holds nothing. The store keeps the sum of its amounts, so
-    that what is promised and not there yet costs nothing to read."""
+    """What one index holds under strings under which none of the others holds anything. The store keeps the sum of its
+    amounts, so that what is promised and not there yet costs nothing to read."""
 
     index: Index[Any]
-    other: Index[Any]
+    others: tuple[Index[Any], ...]
 
 
 @dataclass(frozen=True, slots=True)

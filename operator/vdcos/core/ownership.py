@@ -14,6 +14,9 @@ APPLIED = f"{GROUP}/applied"
 """Annotation on children: the digest of the manifest that was applied last. It tells "we want something else now"
 (including a field to remove) from "somebody changed what we want" (drift)."""
 
+ADMITTED = f"{GROUP}/admitted"
+"""Annotation of a KubeVirt VM of ours that may run: what was admitted for it, CPU and memory (``core.amounts``)."""
+
 
 def owner_reference(resource: Resource, owner: Meta) -> dict[str, Any]:
     """The controlling owner reference that makes the garbage collector remove a child with its owner."""

@@ -271,7 +271,29 @@ def policies() -> list[Manifest]:
             f"labels and annotations {api.GROUP}/ of a disk say whose it is and what it counts on a Datastore:"
             " only vdcos sets them; declare the disk in a VirtualMachine, or delete it",
         ),
+        *_policy(
+            "vdcos-admitted-vms",
+            [
+                {
+                    "apiGroups": ["kubevirt.io"],
+                    "apiVersions": ["*"],
+                    "operations": ["CREATE", "UPDATE"],
+                    "resources": ["virtualmachines"],
+                }
+            ],
+            [f"request.userInfo.username != '{USER}'", _annotation_differs(ownership.ADMITTED)],
+            # KubeVirt copies annotations when it clones and restores VMs; it may make VMs everywhere.
+            f"authorizer.group('{api.GROUP}').resource('hapolicies').check('update').allowed()"
+            " || authorizer.group('kubevirt.io').resource('virtualmachines').check('create').allowed()",
+            f"annotation {ownership.ADMITTED} says what a VM takes of the hosts' capacity: only vdcos sets it",
+        ),
     ]
+
+
+def _annotation_differs(name: str) -> str:
+    """CEL: whether an annotation comes, goes or changes."""
+    new, old = (f"{each}.metadata.?annotations[?'{name}'].orValue('')" for each in ("object", "oldObject"))
+    return f"{new} != (oldObject == null ? '' : {old})"
 
 
 def _policy(

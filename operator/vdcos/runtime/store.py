@@ -151,17 +151,17 @@ class _Indexed:
 
 
 class _Pair:
-    """What one index holds under words under which another holds nothing."""
+    """What one index holds under words under which none of the others holds anything."""
 
     def __init__(self) -> None:
         self._counted: dict[str, Any] = {}
         self.amount: Any = 0
 
-    def count(self, word: str, index: _Indexed, other: _Indexed) -> None:
+    def count(self, word: str, index: _Indexed, others: Iterable[_Indexed]) -> None:
         """Something is otherwise under a word."""
         if word in self._counted:
             self.amount = self.amount - self._counted.pop(word)
-        if word in index.keys and word not in other.keys:
+        if word in index.keys and not any(word in other.keys for other in others):
             counted = self._counted[word] = index.amounts[word]
             self.amount = self.amount + counted
 
@@ -401,9 +401,9 @@ class Store:
     def _change(self, shelf: _Shelf, key: Key, heard: Stored | None, assumed: Stored | None) -> None:
         for index, words in shelf.change(key, heard, assumed):
             for pair, counted in self._pairs.items():
-                if index in (pair.index, pair.other):
+                if index is pair.index or index in pair.others:
                     for word in words:
-                        counted.count(word, self._indexed[pair.index], self._indexed[pair.other])
+                        counted.count(word, self._indexed[pair.index], [self._indexed[other] for other in pair.others])
 
     def _changes(self, view: Derived[Any]) -> tuple[int, ...]:
         return tuple(self._indexed[index].changes for index in view.indexes)

@@ -288,8 +288,12 @@ class View:
         if pair not in self._indexes:
             raise UndeclaredRead(f"{self._name} reads a pair of indexes that it does not declare")
         held = [self._world.held(pair.index.kind, key) for key in self._world.keys(pair.index.kind)]
-        there = [self._world.held(pair.other.kind, key) for key in self._world.keys(pair.other.kind)]
-        others = {word for each in there for word in pair.other.keys(each)}
+        others = {
+            word
+            for other in pair.others
+            for key in self._world.keys(other.kind)
+            for word in other.keys(self._world.held(other.kind, key))
+        }
         amounts = [pair.index.amount(each) for each in held for word in pair.index.keys(each) if word not in others]
         return Total(len(amounts), sum(amounts))
 

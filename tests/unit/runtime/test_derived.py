@@ -29,7 +29,7 @@ class Parcel(Object, frozen=True, kw_only=True):
 
 ORDERED: Index[Order] = Index(Order, lambda held: [held.of] if held.of else [], lambda held: Amounts(cpu=held.weight))
 SENT: Index[Parcel] = Index(Parcel, lambda held: [held.of] if held.of else [])
-OPEN = Without(ORDERED, SENT)
+OPEN = Without(ORDERED, (SENT,))
 WEIGHTS: Index[Order] = Index(Order, value=lambda held: held.weight or None)
 
 

@@ -10,31 +10,57 @@ from vdcos.core import amounts, counts, hosts, ownership, quantity
 from vdcos.core.amounts import Amounts
 from vdcos.core.foreign import kubevirt
 from vdcos.core.foreign.kubernetes import LauncherPod, Node, OtherPod
-from vdcos.core.objects import Index, Key, Without
+from vdcos.core.foreign.kubevirt import VirtualMachineInstance
+from vdcos.core.objects import Index, Key, OwnerReference, Without
 from vdcos.core.snapshot import Derived, Snapshot
 from vdcos.providers import placement as p
 from vdcos.providers.failover import order
 from vdcos.providers.failover.machines import KEPT_FREE, NODES, PLACED, POLICIES, TAKEN, TAKEN_BY_OTHERS
 from vdcos.providers.failover.order import WAITING, WISHES, Wish
 
-ADMITTED = f"{ownership.GROUP}/admitted"
-"""Annotation of a KubeVirt VM of ours that may run: what was admitted for it, CPU and memory (``core.amounts``)."""
 INSUFFICIENT = "InsufficientFailoverCapacity"
 
 
 def admitted(child: kubevirt.VirtualMachine | None) -> Amounts | None:
     """What was admitted for a VM; None when nothing was."""
-    return amounts.read(child.metadata.annotation(ADMITTED)) if child is not None else None
+    return amounts.read(child.metadata.annotation(ownership.ADMITTED)) if child is not None else None
 
+
+def is_reserved(child: kubevirt.VirtualMachine) -> bool:
+    """Whether what was admitted for a VM counts: others can write annotations, too, so it must be a child of ours."""
+    meta = child.metadata
+    ours = any(ref.controller and ref.name == meta.name and _is_ours(ref) for ref in meta.owner_references)
+    return ours and admitted(child) is not None
+
+
+def _is_ours(owner: OwnerReference) -> bool:
+    return owner.kind == api.VirtualMachine.__name__ and owner.api_version.startswith(f"{ownership.GROUP}/")
+
+
+def is_stuck(instance: VirtualMachineInstance) -> bool:
+    """Whether no host fits, or KubeVirt may not make its pod: such a VM takes no room, for as long as it may be."""
+    said = instance.status.conditions
+    if kubevirt.condition(said, "Synchronized").reason == "FailedCreate":
+        return True
+    scheduled = kubevirt.condition(said, "PodScheduled")
+    return scheduled.status == "False" and scheduled.message.startswith("0/") and _UNBOUND not in scheduled.message
+
+
+_UNBOUND = "unbound immediate PersistentVolumeClaims"
+"""The scheduler waits for storage, and not for a host."""
 
 ALLOWED: Index[kubevirt.VirtualMachine] = Index(
     kubevirt.VirtualMachine,
-    lambda child: (str(child.metadata.key),) if admitted(child) is not None else (),
+    lambda child: (str(child.metadata.key),) if is_reserved(child) else (),
     lambda child: admitted(child) or amounts.NOTHING,
 )
 """VMs that were admitted, by ``namespace/name``."""
-UNDERWAY = Without(ALLOWED, PLACED)
-"""Those that have no pod on a node (yet): they count for every policy, since nobody knows where they will start."""
+STUCK: Index[VirtualMachineInstance] = Index(
+    VirtualMachineInstance, lambda instance: (str(instance.metadata.key),) if is_stuck(instance) else ()
+)
+"""Instances that get no host, by ``namespace/name``."""
+UNDERWAY = Without(ALLOWED, (PLACED, STUCK))
+"""Those that are about to get a host: they count for every policy, since nobody knows where they will start."""
 
 
 class Ground(NamedTuple):
@@ -87,7 +113,7 @@ GROUNDS: Derived[tuple[Grounds, ...]] = Derived(
 """Policies by name, with their hosts."""
 DERIVES = (GROUNDS,)
 KINDS = (Node, LauncherPod, OtherPod)
-INDEXES: tuple[Index[Any] | Without, ...] = (TAKEN, TAKEN_BY_OTHERS, ALLOWED, PLACED, UNDERWAY, WISHES, WAITING)
+INDEXES: tuple[Index[Any] | Without, ...] = (TAKEN, TAKEN_BY_OTHERS, ALLOWED, PLACED, STUCK, UNDERWAY, WISHES, WAITING)
 """What whoever reads an account declares: what it derives from, watches, and looks up."""
 
 

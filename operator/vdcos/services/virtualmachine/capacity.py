@@ -5,11 +5,10 @@ from typing import Any
 
 import msgspec
 
-from vdcos.core import amounts
+from vdcos.core import amounts, ownership
 from vdcos.core.amounts import Amounts
 from vdcos.core.foreign import kubevirt
 from vdcos.providers import placement as p
-from vdcos.providers.failover import room
 from vdcos.services.virtualmachine.observe import Seen
 
 Tree = Mapping[str, Any]
@@ -40,5 +39,5 @@ def marked(child: kubevirt.VirtualMachine | None, manifest: Tree, reserves: str)
     """The child as it counts once it is told what was admitted."""
     if child is None:
         return msgspec.json.decode(msgspec.json.encode(manifest), type=kubevirt.VirtualMachine)
-    annotations = {**(child.metadata.annotations or {}), room.ADMITTED: reserves}
+    annotations = {**(child.metadata.annotations or {}), ownership.ADMITTED: reserves}
     return msgspec.structs.replace(child, metadata=msgspec.structs.replace(child.metadata, annotations=annotations))

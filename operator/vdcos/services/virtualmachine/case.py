@@ -360,7 +360,7 @@ class Case:
     def _reserved(self) -> str | None:
         """What the child says of what was admitted; None when it has never said anything."""
         child = self.child if self.mine else None
-        return (child.metadata.annotations or {}).get(room.ADMITTED) if child is not None else None
+        return (child.metadata.annotations or {}).get(ownership.ADMITTED) if child is not None else None
 
     @cached_property
     def reserves(self) -> str | None:
@@ -384,7 +384,7 @@ class Case:
         )
         manifest = kubevirt_vm.build(self.cr, self.owner, parts)
         if reserves is not None:
-            manifest["metadata"]["annotations"] = {room.ADMITTED: reserves}
+            manifest["metadata"]["annotations"] = {ownership.ADMITTED: reserves}
         try:
             return overrides.apply(manifest, self.cr.spec.overrides) if self.cr.spec.overrides else manifest
         except overrides.Conflict as conflict:

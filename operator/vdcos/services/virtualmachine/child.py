@@ -91,7 +91,7 @@ def _keep(case: Case, child: kubevirt.VirtualMachine | None) -> Said:
         return Said(conditions=said)
     operations = [{"op": "replace", "path": "/spec/runStrategy", "value": case.run_strategy}]
     if case.reserves is not None and child.metadata.annotations:
-        path = "/metadata/annotations/" + room.ADMITTED.replace("/", "~1")
+        path = "/metadata/annotations/" + ownership.ADMITTED.replace("/", "~1")
         operations.append({"op": "add", "path": path, "value": case.reserves})
     why, assumed = f"set runStrategy to {case.run_strategy}", _assumed(case, {})
     patch = Patch(child.resource, child.metadata.key, child.metadata.uid, tuple(operations), why, assumed=assumed)
@@ -101,7 +101,7 @@ def _keep(case: Case, child: kubevirt.VirtualMachine | None) -> Said:
 def _assumed(case: Case, manifest: Mapping[str, Any]) -> VirtualMachine | None:
     """What is admitted counts from now on, so that two VMs that are judged at once do not both take the last room."""
     child = case.child if case.mine else None
-    if not case.reserves or (child is not None and child.metadata.annotation(room.ADMITTED) == case.reserves):
+    if not case.reserves or (child is not None and child.metadata.annotation(ownership.ADMITTED) == case.reserves):
         return None
     return capacity.marked(child, manifest, case.reserves)
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from tests.unit.services import datacenter as d
+from vdcos import api
 from vdcos.core.objects import Key
 from vdcos.core.snapshot import Snapshot
 from vdcos.providers.failover.outlook import OUTLOOK, Outlook
@@ -52,8 +53,16 @@ def other(name: str, on: str = "host-1", cpu: str = "1", memory: str = "1Gi") ->
 
 
 def child(name: str, admitted: str = "", strategy: str = "Always") -> Tree:
+    owner = {
+        "apiVersion": api.API_VERSION,
+        "kind": "VirtualMachine",
+        "name": name,
+        "uid": f"vm-{name}",
+        "controller": True,
+    }
+    said = {"annotations": {"vdcos.dev/admitted": admitted}, "ownerReferences": [owner]}
     tree = d.child(name, strategy)
-    return merge(tree, {"metadata": {"annotations": {"vdcos.dev/admitted": admitted}}}) if admitted else tree
+    return merge(tree, {"metadata": said}) if admitted else tree
 
 
 def view(there: World) -> Snapshot:

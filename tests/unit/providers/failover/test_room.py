@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.unit.providers.failover import cluster as c
 from tests.unit.services import datacenter as d
 from vdcos import api
-from vdcos.core import amounts
+from vdcos.core import amounts, ownership
 from vdcos.core.foreign import kubevirt
 from vdcos.core.foreign.kubernetes import LauncherPod, Node
 from vdcos.core.objects import Key
@@ -72,8 +72,51 @@ def test_what_is_used_and_what_is_underway_count_once() -> None:
     assert left(there) == (10000, 25)
     there.change(LauncherPod, c.key("virt-launcher-db"), status={"phase": "Failed"})
     assert left(there) == (10000, 25), "it starts again"
-    there.change(kubevirt.VirtualMachine, c.key("db"), metadata={"annotations": {room.ADMITTED: ""}})
+    there.change(kubevirt.VirtualMachine, c.key("db"), metadata={"annotations": {ownership.ADMITTED: ""}})
     assert left(there) == (13000, 27), "it is off"
+
+
+NO_HOST = {
+    "unschedulable": {
+        "type": "PodScheduled",
+        "reason": "Unschedulable",
+        "message": "0/3 nodes are available: 3 too small",
+    },
+    "beyond a quota": {"type": "Synchronized", "reason": "FailedCreate", "message": "exceeded quota"},
+}
+
+
+@pytest.mark.parametrize("why", NO_HOST)
+def test_what_gets_no_host_takes_no_room(why: str) -> None:
+    there = three(c.child("huge", f"3000m/{2 * GI}"), c.pod("huge", on="", cpu="3", memory="2Gi"))
+    assert left(there) == (13000, 30)
+    said = [{**NO_HOST[why], "status": "False"}]
+    there.put(d.instance("huge", "", phase="Scheduling", conditions=said, activePods={}))
+    assert left(there) == (16000, 32)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "0/3 nodes are available: 3 pod has unbound immediate PersistentVolumeClaims.",
+        "PVC shop/root does not exist, waiting for it to appear",
+    ],
+)
+def test_who_waits_for_storage_keeps_his_room(message: str) -> None:
+    there = three(c.child("web", f"3000m/{2 * GI}"))
+    said = [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}]
+    there.put(d.instance("web", "", phase="Scheduling", conditions=said, activePods={}))
+    assert left(there) == (13000, 30)
+
+
+@pytest.mark.parametrize(
+    "owner", [{}, {"apiVersion": "kubevirt.io/v1"}, {"kind": "Network"}, {"name": "other"}, {"controller": False}]
+)
+def test_what_others_say_was_admitted_does_not_count(owner: Tree) -> None:
+    forged = c.child("web", f"3000m/{2 * GI}")
+    owners = [{**forged["metadata"]["ownerReferences"][0], **owner}] if owner else []
+    there = three({**forged, "metadata": {**forged["metadata"], "ownerReferences": owners}})
+    assert left(there) == (16000, 32)
 
 
 def test_a_cordoned_host_counts_with_what_is_used_of_it() -> None:

@@ -13,8 +13,9 @@ from vdcos.core.foreign import kubevirt
 from vdcos.core.foreign.kubernetes import LauncherPod
 from vdcos.core.foreign.kubevirt import VirtualMachineInstance
 from vdcos.core.objects import Key
+from vdcos.core.ownership import ADMITTED
 from vdcos.core.plan import Apply
-from vdcos.providers.failover.room import ADMITTED, INSUFFICIENT
+from vdcos.providers.failover.room import INSUFFICIENT
 from vdcos.services.virtualmachine import capacity
 from vdcos.testing.world import World
 
