@@ -207,8 +207,9 @@ _VIRTUAL_MACHINE: Mapping[str, Cause] = {
     "GuestReset": Cause("its guest had stopped working, and it is being reset"),
     "HostNotResponding": Cause("its host does not answer", leads="Host"),
     "BackendStorageNotReady": Cause(
-        "the claim for the state of its TPM and firmware is not bound",
-        "kubectl describe pvc -n NAMESPACE -l persistent-state-for=NAME",
+        "the claim for the state of its TPM and firmware was not bound when KubeVirt looked last",
+        "kubectl get pvc -n NAMESPACE -l persistent-state-for=NAME; if it is Bound, "
+        "kubectl annotate vmi NAME -n NAMESPACE look=again --overwrite",
     ),
     "Scheduling": Cause("a host is chosen when it starts"),
     "NoHostFits": Cause(

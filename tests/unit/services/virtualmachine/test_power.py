@@ -397,7 +397,7 @@ def test_a_pending_claim_for_the_state_of_the_tpm_is_named() -> None:
     pending = {"type": "Synchronized", "status": "False", "reason": "BackendStorageNotReady", "message": "PVC pending"}
     starting(pending)(there)
     b.settle(there)
-    assert "kubectl describe pvc -l persistent-state-for=web -n shop" in b.says(there, "PowerStateSynced")[2]
+    assert "kubectl annotate vmi web -n shop look=again" in b.says(there, "PowerStateSynced")[2]
 
 
 def no_device(there: World) -> None:
