@@ -310,8 +310,8 @@ def _refused(facts: Facts) -> Outcome | None:
         if synchronized.reason == _STATE_PENDING:
             message = (
                 "the claim for the state of the VM's TPM and firmware was not bound when KubeVirt looked last, and it "
-                f"looks again after pauses of up to minutes. See kubectl get pvc -l persistent-state-for={facts.vm}; if "
-                f"it is Bound by now, this makes KubeVirt look: kubectl annotate vmi {facts.vm} look=again --overwrite"
+                f"looks again after pauses of up to minutes. See kubectl get pvc -l persistent-state-for={facts.vm}; "
+                f"if it is Bound, this makes KubeVirt look: kubectl annotate vmi {facts.vm} look=again --overwrite"
             )
         return Outcome("PoweringOn", conditions.false(SYNCED, synchronized.reason or "StartFailed", message))
     failure = kubevirt.condition(facts.child.status.conditions if facts.child else (), "Failure")
