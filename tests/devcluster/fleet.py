@@ -1,6 +1,5 @@
 """Many VMs at once: their manifests, and what must exist when they have converged."""
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,7 +54,7 @@ class Standing:
 def standing(cluster: Cluster, namespace: str) -> Standing:
     """What stands in a namespace now."""
     kinds = "virtualmachines.vdcos.dev,virtualmachines.kubevirt.io,datavolumes.cdi.kubevirt.io"
-    listed = json.loads(cluster.kubectl("get", kinds, "-n", namespace, "-o", "json"))["items"]
+    listed = cluster.get(kinds, "-n", namespace)["items"]
     machines, children = {}, set()
     for item in listed:
         metadata = item["metadata"]

@@ -45,6 +45,37 @@ def test_versions_are_the_pinned_ones(cluster: Cluster) -> None:
 
 
 @pytest.mark.parametrize(
+    "asked",
+    [
+        "node host-1", "no", "ns default", "pods -A", "svc kubernetes", "vm -A", "vmi,pods -n kube-system", "events -A",
+        "sc",
+        "crd datavolumes.cdi.kubevirt.io", "kubevirt -A", "storageprofiles.cdi.kubevirt.io", "cm -n kube-system -l a=b",
+        "lease host-1 -n kube-node-lease",
+    ],
+)  # fmt: skip
+def test_reads_as_kubectl_does(cluster: Cluster, asked: str) -> None:
+    def both() -> bool:
+        read, printed = cluster.get(*asked.split()), json.loads(cluster.kubectl("get", *asked.split(), "-o", "json"))
+        if printed["kind"] == "List":
+            assert (read["apiVersion"], read["kind"]) == (printed["apiVersion"], printed["kind"])
+            assert read["items"] == printed["items"]
+        else:
+            assert read == printed
+        return True
+
+    assert eventually(both)
+
+
+@pytest.mark.parametrize("asked", ["node nowhere", "nothings", "configmap absent -n default"])
+def test_what_is_not_there_is_told_as_kubectl_does(cluster: Cluster, asked: str) -> None:
+    with pytest.raises(KubectlError) as read:
+        cluster.get(*asked.split())
+    with pytest.raises(KubectlError) as printed:
+        cluster.kubectl("get", *asked.split(), "-o", "json")
+    assert str(read.value) == str(printed.value)
+
+
+@pytest.mark.parametrize(
     "resource",
     [
         "virtualmachines.kubevirt.io",
