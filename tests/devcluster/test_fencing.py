@@ -72,7 +72,7 @@ class Fencer:
         bmc = cluster.bmc(HOST)
         redfish = {"address": bmc["address"], "system": bmc["system"], "credentials": "bmc"}
         seen = node(cluster)
-        self.host = Host(HOST, seen["boot"], seen["machine"], Bmc.model_validate({"redfish": redfish}))
+        self.host = Host(HOST, seen["boot"], seen["machine"], "failure", Bmc.model_validate({"redfish": redfish}))
         self.progress = Progress()
         self.renewed, self.last_sign = "", time.monotonic()
 

@@ -27,7 +27,7 @@ BMC = Bmc.model_validate(
 )
 RENEWAL = 10.0
 FENCING = Fencing()
-HOST = Host("host-1", "boot-1", "machine", BMC)
+HOST = Host("host-1", "boot-1", "machine", "failure", BMC)
 
 
 @dataclass

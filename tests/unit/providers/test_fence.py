@@ -11,14 +11,26 @@ from vdcos.api.fencing import Bmc, Fencing
 from vdcos.core.foreign.medik8s import FenceAgentsRemediation, FenceAgentsRemediationTemplate
 from vdcos.core.objects import Unreadable
 from vdcos.core.plan import Answer, Instant
-from vdcos.providers.fencing.fence import INCARNATION, Confirmation, Host, Progress, Signs, Step, Tried, fence
+from vdcos.providers.fencing.fence import (
+    ATTEMPT,
+    FAILURE,
+    HEARD,
+    INCARNATION,
+    Confirmation,
+    Host,
+    Progress,
+    Signs,
+    Step,
+    Tried,
+    fence,
+)
 
 REDFISH = {"address": "https://bmc-1.test", "credentials": "bmc-1"}
 IPMI = {"address": "192.0.2.7", "credentials": "bmc-1"}
 OFF_1, OFF_2, IPMI_1 = "power-off/redfish/1", "power-off/redfish/2", "power-off/ipmi/1"
 NOW = 1_000.0
-HOST = Host("host-1", "boot-a", "machine-1")
-QUIET = Signs(last_sign=NOW - 60, known_until=NOW, boot_id="boot-a", machine="machine-1")
+HOST = Host("host-1", "boot-a", "machine-1", "failure-2")
+QUIET = Signs(last_sign=NOW - 60, known_until=NOW, boot_id="boot-a", machine="machine-1", renewal="12:00")
 
 
 def bmc(**switches: Mapping[str, Any]) -> Bmc:
@@ -320,11 +332,15 @@ def template() -> FenceAgentsRemediationTemplate:
     return msgspec.convert(tree, FenceAgentsRemediationTemplate)
 
 
-def remediation(incarnation: str = "boot-a", **conditions: str) -> FenceAgentsRemediation:
-    tree = {
-        "metadata": {"name": "host-1", "annotations": {INCARNATION: incarnation}},
-        "status": {"conditions": [{"type": kind, "status": status} for kind, status in conditions.items()]},
-    }
+MADE = {INCARNATION: "boot-a", FAILURE: "failure-2", ATTEMPT: "remediate/medik8s/1", HEARD: "12:00"}
+
+
+def remediation(
+    made: Mapping[str, str] = MADE, ends: str | None = None, message: str = "", **said: str
+) -> FenceAgentsRemediation:
+    meta = {"name": "host-1", "namespace": "far", "uid": "far-1", "annotations": dict(made)}
+    conditions = [{"type": kind, "status": status, "message": message} for kind, status in said.items()]
+    tree = {"metadata": {**meta, "deletionTimestamp": ends}, "status": {"conditions": conditions}}
     return msgspec.convert(tree, FenceAgentsRemediation)
 
 
@@ -339,7 +355,7 @@ def test_medik8s_is_asked_by_a_remediation_once_the_intention_is_stored() -> Non
     assert step.remediation is not None
     assert step.remediation["metadata"]["name"] == "host-1"
     assert step.remediation["metadata"]["namespace"] == "far"
-    assert step.remediation["metadata"]["annotations"] == {INCARNATION: "boot-a"}
+    assert step.remediation["metadata"]["annotations"] == MADE
     assert step.remediation["spec"] == {"agent": "fence_ipmilan"}
 
 
@@ -347,7 +363,6 @@ REMEDIATED = [
     ("its fence agent has run", remediation(FenceAgentActionSucceeded="True"), 0.0, True),
     ("it has not", remediation(FenceAgentActionSucceeded="Unknown"), 0.0, False),
     ("it only began", remediation(Processing="True"), 0.0, False),
-    ("of another failure", remediation("boot-0", FenceAgentActionSucceeded="True"), 0.0, False),
     ("the host lives", remediation(FenceAgentActionSucceeded="True"), 55.0, False),
 ]
 
@@ -363,7 +378,7 @@ def test_a_remediation_proves(reason: str, found: FenceAgentsRemediation, later:
     )
     step = look(FAR, switches=None, config=MEDIK8S, signs=signs)
     assert bool(step.receipt) == proved
-    if not proved and found.metadata.annotation(INCARNATION) == "boot-a":
+    if not proved:
         assert step.after == (7.0 if later else 25.0), "somebody must look when it is late, or silent for long enough"
 
 
@@ -381,7 +396,8 @@ def test_a_remediation_that_takes_too_long_makes_room_for_the_next() -> None:
         (Unreadable("the API is not installed"), None, "the API is not installed"),
         (None, Unreadable("forbidden"), "forbidden"),
         (None, None, "its template does not exist"),
-        (remediation("boot-0"), template(), "exists already, and is not about this failure"),
+        (remediation({}), template(), "kubectl delete fenceagentsremediations -n far host-1"),
+        (remediation(ends="2026-01-01T12:00:00Z"), template(), "see that medik8s' operator runs"),
     ],
 )
 def test_without_what_it_needs_medik8s_is_passed_over(found: Any, held: Any, why: str) -> None:
@@ -390,6 +406,59 @@ def test_without_what_it_needs_medik8s_is_passed_over(found: Any, held: Any, why
     step = look(config=fencing(medik8s, "redfish"), signs=signs)
     assert step.progress.asked == (OFF_1,)
     assert why in step.why
+
+
+OLD = [
+    ("of another life", {**MADE, INCARNATION: "boot-0"}, "12:00", "True"),
+    ("of an earlier failure of the same life", {**MADE, FAILURE: "failure-1"}, "12:00", "True"),
+    ("of before it was known for what", {INCARNATION: "boot-a"}, "12:00", "True"),
+    ("from before the host was heard", MADE, "12:01", "True"),
+    ("of an attempt that came to nothing", {**MADE, ATTEMPT: "remediate/medik8s/0"}, "12:00", "False"),
+]
+
+
+@pytest.mark.parametrize("reason, made, renewal, succeeded", OLD, ids=[case[0] for case in OLD])
+def test_a_remediation_of_ours_that_proves_nothing_is_withdrawn_and_made_anew(
+    reason: str, made: Mapping[str, str], renewal: str, succeeded: str
+) -> None:
+    found = remediation(made, FenceAgentActionSucceeded=succeeded)
+    signs = replace(QUIET, template=template(), remediation=found, remediation_since=NOW - 86400, renewal=renewal)
+    first = look(switches=None, config=MEDIK8S, signs=signs)
+    assert (first.progress.asked, first.withdrawn, first.receipt) == (tuple(FAR), None, None)
+    step = look(FAR, switches=None, config=MEDIK8S, signs=signs)
+    assert (step.receipt, step.withdrawn, step.remediation) == (None, found, None)
+    ends = remediation(made, ends="2026-01-01T12:00:00Z", FenceAgentActionSucceeded=succeeded)
+    ending = replace(signs, remediation=ends, remediation_since=NOW - 1)
+    step = look(FAR, switches=None, config=MEDIK8S, signs=ending)
+    assert (step.receipt, step.withdrawn, step.remediation, step.after) == (None, None, None, 29.0)
+    step = look(FAR, switches=None, config=MEDIK8S, signs=replace(ending, remediation=None))
+    assert step.remediation is not None
+    assert step.remediation["metadata"]["annotations"][HEARD] == renewal
+
+
+def test_a_remediation_that_succeeded_late_proves_in_every_attempt() -> None:
+    """A Lease that is gone with its Node was not renewed."""
+    found = remediation(FenceAgentActionSucceeded="True")
+    signs = replace(QUIET, remediation=found, remediation_since=NOW - 600, renewal="")
+    step = look(["remediate/medik8s/2"], switches=None, config=MEDIK8S, signs=signs)
+    assert step.receipt is not None
+
+
+def test_a_remediation_that_comes_to_nothing_is_tried_again_once_in_a_pause() -> None:
+    """Not at each look: an attempt that finds the remediation of the one before begins with another."""
+    found = remediation(FenceAgentActionSucceeded="False", message="no route")
+    asked, steps = FAR, []
+    signs = replace(QUIET, template=template(), remediation=found, remediation_since=NOW - 31)
+    step = look(asked, switches=None, config=MEDIK8S, signs=signs)
+    assert (step.progress.asked, step.after) == (tuple(FAR), 29.0)
+    assert step.progress.tried[0].why == "the remediation takes longer than 30 s: no route"
+    later = replace(signs, remediation_since=NOW - 61)
+    for _ in range(5):
+        step = look(asked, switches=None, config=MEDIK8S, signs=later)
+        steps.append(step)
+        asked = list(step.progress.asked)
+    assert asked == ["remediate/medik8s/2"]
+    assert steps[-1].withdrawn == found
 
 
 def test_no_power_is_cut_by_who_hears_nothing() -> None:

@@ -28,6 +28,12 @@ NOT_SWITCHES = (MEDIK8S, "cloud", "watchdog", "manual", "node")
 NOT_DECLARED = "the Host declares no such power switch in spec.bmc"
 INCARNATION = f"{ownership.GROUP}/incarnation"
 """Annotation on a remediation: which incarnation of its node it was made for."""
+FAILURE = f"{ownership.GROUP}/failure"
+"""Another: the uid of the HostFailure that it was made for. What an earlier one came to says nothing of a later one."""
+ATTEMPT = f"{ownership.GROUP}/attempt"
+"""Another: the id of the attempt that it was made for."""
+HEARD = f"{ownership.GROUP}/last-heard"
+"""Another: the time in the host's Lease when it was made. A host that was heard since may not be down."""
 
 How = Literal["PoweredOff", "Rebooted", "NodeDeleted", "Confirmed", "StoppedItself", "Remediated"]
 
@@ -73,6 +79,8 @@ class Host:
     name: str
     incarnation: str
     machine: str
+    failure: str
+    """The uid of the HostFailure: of another one of the same life nothing counts."""
     bmc: Bmc | None = None
     provider_id: str = ""
     """What a cloud calls the machine (``Node.spec.providerID``)."""
@@ -94,7 +102,9 @@ class Signs:
     remediation: FenceAgentsRemediation | Unreadable | None = None
     """The remediation of the host's name in the template's namespace."""
     remediation_since: float = 0.0
-    """When it was first seen."""
+    """When it was first seen, or last changed."""
+    renewal: str = ""
+    """The time in the host's Lease; empty when there is none."""
     template: FenceAgentsRemediationTemplate | Unreadable | None = None
 
     @property
@@ -112,6 +122,8 @@ class Step:
     asks: tuple[Ask, ...] = ()
     remediation: Manifest | None = None
     """A remediation to be created."""
+    withdrawn: FenceAgentsRemediation | None = None
+    """A remediation to be deleted: one of ours that can prove nothing any more, and is in the way of another."""
     why: str = ""
     after: float | None = None
     """Seconds until the next look is due even if nothing happens."""
@@ -122,6 +134,7 @@ class _Pending(NamedTuple):
     why: str
     after: float | None = None
     remediation: Manifest | None = None
+    withdrawn: FenceAgentsRemediation | None = None
 
 
 class _Failure(NamedTuple):
@@ -189,7 +202,7 @@ def _fence(
             missing.append(f"the host gave signs of life a short while ago: {proof.proof} does not count yet")
         elif proof:
             missing.append(proof)
-    active, unusable = _active(host, signs, providers)
+    active, unusable = _active(host, signs, providers, now)
     missing += unusable
     by_hand = (
         f"If you are certain that {host.name} is down and stays down, confirm it: "
@@ -213,8 +226,8 @@ def _fence(
     match outcome:
         case Receipt():
             return Step(outcome, progress)
-        case _Pending(asks, why, after, remediation):
-            return Step(None, progress, asks, remediation, told(why, progress.tried), after)
+        case _Pending(asks, why, after, remediation, withdrawn):
+            return Step(None, progress, asks, remediation, withdrawn, told(why, progress.tried), after)
     tried = replace(progress, tried=_replaced(progress.tried, Tried(attempt.name, outcome.why)))
     if outcome.deaf or attempt.number % current.attempts == 0:
         place = active.index(current) + 1
@@ -347,24 +360,46 @@ def _not_proved(attempt: _Attempt, last: Answer) -> str:
 
 
 def _remediated(attempt: _Attempt) -> _Outcome:
-    """medik8s' operator fences; a remediation of ours, for this incarnation, tells when it has."""
-    found = attempt.signs.remediation
+    """medik8s' operator fences; a remediation of ours, made for this very failure, tells when it has.
+
+    Nobody but medik8s tries again before it is late: it repeats by itself.
+    """
+    found, seconds = attempt.signs.remediation, attempt.provider.timeout_seconds
     if not isinstance(found, FenceAgentsRemediation):
         return _Pending((), "a remediation is asked for", None, _remediation(attempt))
+    late = attempt.signs.remediation_since + seconds
+    if found.metadata.deletion_timestamp is not None:
+        return _Pending((), "the remediation of before is being deleted", late - attempt.now)
     done = found.condition("FenceAgentActionSucceeded")
     succeeded = done is not None and done.status == "True"
+    if not _counts(found, attempt) or not (succeeded or found.metadata.annotation(ATTEMPT) == attempt.id):
+        why = "a remediation of before, which proves nothing now, is withdrawn to make room for another"
+        return _Pending((), why, None, None, found)
     if succeeded and attempt.signs.quiet >= attempt.fencing.quiet_seconds:
         proof = "FenceAgentsRemediation says FenceAgentActionSucceeded"
         return Receipt(attempt.name, attempt.host.incarnation, "Remediated", proof)
-    late = attempt.signs.remediation_since + attempt.provider.timeout_seconds
     if late > attempt.now:
         silence = max(attempt.fencing.quiet_seconds - attempt.signs.quiet, SPACING)
         wait = min(late - attempt.now, silence) if succeeded else late - attempt.now
         return _Pending((), "the remediation is under way", wait)
     if succeeded:
-        return _Failure("the remediation succeeded and the host gives signs of life", late)
+        return _Failure("the remediation succeeded and the host gives signs of life", late, deaf=True)
     word = done.message if done is not None else "its fence agent has not run"
-    return _Failure(f"the remediation takes longer than {attempt.provider.timeout_seconds} s: {word}", late)
+    return _Failure(f"the remediation takes longer than {seconds} s: {word}", late, deaf=True)
+
+
+def _counts(found: FenceAgentsRemediation, attempt: _Attempt) -> bool:
+    """Whether a remediation was made for this very failure, and the host has not renewed its Lease since."""
+    return (
+        found.metadata.annotation(INCARNATION) == attempt.host.incarnation
+        and made_for(found) == attempt.host.failure
+        and attempt.signs.renewal in ("", found.metadata.annotation(HEARD))
+    )
+
+
+def made_for(found: FenceAgentsRemediation) -> str:
+    """The uid of the HostFailure that a remediation was made for; empty for one that is not ours."""
+    return found.metadata.annotation(FAILURE)
 
 
 def _remediation(attempt: _Attempt) -> Manifest:
@@ -372,7 +407,12 @@ def _remediation(attempt: _Attempt) -> Manifest:
     assert isinstance(template, FenceAgentsRemediationTemplate)
     assert wanted is not None
     metadata = ownership.metadata(Key(wanted.namespace, attempt.host.name))
-    metadata["annotations"] = {INCARNATION: attempt.host.incarnation}
+    metadata["annotations"] = {
+        INCARNATION: attempt.host.incarnation,
+        FAILURE: attempt.host.failure,
+        ATTEMPT: attempt.id,
+        HEARD: attempt.signs.renewal,
+    }
     resource = FenceAgentsRemediation.resource
     return {
         "apiVersion": resource.api_version,
@@ -428,7 +468,9 @@ def _declared(bmc: Bmc | None) -> tuple[FencingProvider, ...]:
     return tuple(FencingProvider(provider=name) for name in switches(bmc))
 
 
-def _active(host: Host, signs: Signs, providers: Iterable[FencingProvider]) -> tuple[list[FencingProvider], list[str]]:
+def _active(
+    host: Host, signs: Signs, providers: Iterable[FencingProvider], now: Instant
+) -> tuple[list[FencingProvider], list[str]]:
     """The providers that can be tried, and why others cannot."""
     declared = switches(host.bmc)
     active, unusable = [], []
@@ -436,7 +478,10 @@ def _active(host: Host, signs: Signs, providers: Iterable[FencingProvider]) -> t
         name = provider.provider
         if name in ("cloud", "watchdog"):
             continue
-        why = _no_remediation(host, signs) if name == MEDIK8S else "" if name in declared else NOT_DECLARED
+        if name == MEDIK8S:
+            why = _no_remediation(provider, host, signs, now)
+        else:
+            why = "" if name in declared else NOT_DECLARED
         if why:
             unusable.append(f"{name}: {why}")
         else:
@@ -444,13 +489,19 @@ def _active(host: Host, signs: Signs, providers: Iterable[FencingProvider]) -> t
     return active, unusable
 
 
-def _no_remediation(host: Host, signs: Signs) -> str:
+def _no_remediation(provider: FencingProvider, host: Host, signs: Signs, now: Instant) -> str:
     match signs.remediation, signs.template:
         case Unreadable(why), _:
             return why
         case FenceAgentsRemediation() as found, _:
-            ours = found.metadata.annotation(INCARNATION) == host.incarnation
-            return "" if ours else f"a FenceAgentsRemediation {host.name} exists already, and is not about this failure"
+            where = f"fenceagentsremediations -n {found.metadata.namespace} {host.name}"
+            if found.metadata.deletion_timestamp is not None:
+                stays = now.mono >= signs.remediation_since + provider.timeout_seconds
+                why = "is being deleted, and stays: see that medik8s' operator runs, or remove its finalizers"
+                return f"the one of before {why} (kubectl edit {where})" if stays else ""
+            if not found.metadata.annotation(INCARNATION):
+                why = f"a FenceAgentsRemediation {host.name} exists already, and is somebody else's"
+                return f"{why}. When nobody needs it any more: kubectl delete {where}"
         case _, Unreadable(why):
             return why
         case _, None:

@@ -68,8 +68,6 @@ class Seen:
     failed: tuple[str, ...]
     """When this host has failed, this time and before, false alarms left out; as Kubernetes writes times."""
     signs: Signs
-    renewal: str
-    """The time in the host's Lease; empty when there is none."""
     silent: float
     """For how many seconds its Lease is known not to have been renewed."""
     pods: tuple[LauncherPod, ...]
@@ -107,7 +105,7 @@ def look(key: Key, world: Snapshot) -> Seen:
     if failure is not None:
         wanted |= {Key(each.namespace, each.name) for each in failure.status.machines}
     starting = tuple(pod for each in sorted(wanted) for pod in world.by(PODS_OF, str(each)))
-    lease = world.get(Lease, Key(NODE_LEASES, name))
+    signs = _signs(failure, node, policy, world)
     since = world.silent_since(Lease, Key(NODE_LEASES, name))
     heard = world.heard_at(Lease)
     return Seen(
@@ -117,8 +115,7 @@ def look(key: Key, world: Snapshot) -> Seen:
         policy=policy if isinstance(policy, api.HAPolicy) else None,
         unfenced=_unfenced(failure, world) if failure else 0,
         failed=_failed(name, world),
-        signs=_signs(failure, node, policy, world),
-        renewal=lease.spec.renew_time if isinstance(lease, Lease) else "",
+        signs=signs,
         silent=heard - since if since is not None else 0.0,
         pods=tuple(world.by(PODS_ON, name)),
         starting=starting,
@@ -158,6 +155,8 @@ def _failed(host: str, world: Snapshot) -> tuple[str, ...]:
 def _signs(failure: api.HostFailure | None, node: Any, policy: Any, world: Snapshot) -> Signs:
     """What the host shows of itself, and since when it shows nothing."""
     name = failure.spec.host if failure else ""
+    found = world.get(Lease, Key(NODE_LEASES, name))
+    renewal = found.spec.renew_time if isinstance(found, Lease) else ""
     lease = world.silent_since(Lease, Key(NODE_LEASES, name))
     heart = world.changed_at(Heartbeat, Key("", name))
     word = failure.spec.confirmed_down if failure else None
@@ -182,6 +181,7 @@ def _signs(failure: api.HostFailure | None, node: Any, policy: Any, world: Snaps
         remediation=remediation,
         remediation_since=since,
         template=template,
+        renewal=renewal,
     )
 
 

@@ -68,7 +68,7 @@ class Case:
         """The incarnation that failed has renewed its Lease since it was found to be silent, or proved to be down."""
         receipt = self.cr.status.receipt
         known = self.cr.spec.renewed if receipt is None else self.cr.status.last_heard
-        return self.is_same_life and self.seen.renewal not in ("", known)
+        return self.is_same_life and self.seen.signs.renewal not in ("", known)
 
     @property
     def has_booted(self) -> bool:
@@ -127,7 +127,7 @@ class HostFailureService:
         Write(Node.resource, ("patch",)),
         Write(LauncherPod.resource, ("delete",)),
         Write(Migration.resource, ("delete",)),
-        Write(FenceAgentsRemediation.resource, ("create",)),
+        Write(FenceAgentsRemediation.resource, ("create", "delete")),
     )
 
     def observe(self, key: Key, world: Snapshot) -> Seen:
@@ -209,7 +209,7 @@ def _still_alive(case: Case) -> Step | None:
     if says and says != told:
         after = case.policy.fencing.quiet_seconds - (case.seen.signs.known_until - case.seen.signs.last_sign)
         if after <= 0:
-            fields = {"stillAlive": {"word": told, "renewed": case.seen.renewal}}
+            fields = {"stillAlive": {"word": told, "renewed": case.seen.signs.renewal}}
             known_said = tuple(
                 Condition(each.type, each.status, each.reason, each.message)
                 for each in case.cr.status.conditions
@@ -246,7 +246,10 @@ def _recovering(case: Case) -> Step | None:
     actions, recovered, after, back = _back(case)
     fields["backSince"] = back
     over = restart.is_over(progress.machines)
-    if recovered.status == "True" and restart.is_settled(case.policy, progress.machines, case.seen, case.now):
+    settled = recovered.status == "True" and restart.is_settled(case.policy, progress.machines, case.seen, case.now)
+    withdrawn = _withdrawn(case) if settled else []
+    actions += withdrawn
+    if settled and not withdrawn:
         machines = [
             machine.model_copy(update={"state": "Down"}) if machine.state in ("Held", "Released") else machine
             for machine in progress.machines
@@ -333,9 +336,10 @@ def _false_alarm(case: Case) -> Step | None:
         event = "" if _has(case, "HeardAgain") else "the host is heard again"
         return Step("Fencing", said, after=left, status={"backSince": since}, event=event)
     actions = marks.uncordon(case.node, marks.FAILURE, "it was a false alarm") if case.node is not None else []
+    actions += _withdrawn(case)
     if actions:
         # Completed only when that is done: what is over is not looked after any more.
-        back = conditions.false(RECOVERED, "FalseAlarm", "its cordon is being taken back")
+        back = conditions.false(RECOVERED, "FalseAlarm", "what was done to it is being taken back")
         return Step(case.cr.status.phase or "Suspect", (*FALSE_ALARM[:2], back), tuple(actions))
     fields = {"outcome": "FalseAlarm", "cordoned": None, "backSince": None}
     return Step("Completed", FALSE_ALARM, tuple(actions), status=fields, event="the host is heard again: a false alarm")
@@ -379,7 +383,7 @@ def _fencing(case: Case) -> Step:
     """Ask for proof that the host is down."""
     cr, seen = case.cr, case.seen
     bmc = seen.host.spec.bmc if seen.host is not None else cr.status.bmc
-    host = fence.Host(cr.spec.host, cr.spec.incarnation, cr.spec.machine, bmc, cr.spec.provider_id)
+    host = fence.Host(cr.spec.host, cr.spec.incarnation, cr.spec.machine, cr.metadata.uid, bmc, cr.spec.provider_id)
     progress = fence.Progress(cr.status.asked, tuple(fence.Tried(each.provider, each.why) for each in cr.status.tried))
     found = fence.fence(host, seen.signs, case.policy.fencing, progress, seen.answers, case.now)
     fields: dict[str, Any] = {
@@ -392,6 +396,11 @@ def _fencing(case: Case) -> Step:
     if found.remediation is not None:
         why = f"medik8s is asked to fence {cr.spec.host}"
         actions.append(Create(FenceAgentsRemediation.resource, found.remediation, why))
+    if found.withdrawn is not None:
+        # Not one that has changed since: it may have succeeded.
+        meta, why = found.withdrawn.metadata, "it is not about this failure, or the host was heard since"
+        resource = FenceAgentsRemediation.resource
+        actions.append(Delete(resource, meta.key, meta.uid, why, resource_version=meta.resource_version))
     waiting = conditions.false(RESTARTED, "NotFenced", "nothing restarts before the host is proved to be down")
     recovered = conditions.false(RECOVERED, "NotFenced", "the host is to be fenced first")
     if found.receipt is not None:
@@ -402,7 +411,7 @@ def _fencing(case: Case) -> Step:
             "proof": receipt.proof[:512],
             "incarnation": receipt.incarnation,
             "at": counts.stamp(case.now),
-            "renewed": seen.renewal,
+            "renewed": seen.signs.renewal,
         }
         said = (conditions.true(FENCED, receipt.how, receipt.proof), waiting, recovered)
         event = f"{receipt.provider}: {receipt.proof}"
@@ -433,6 +442,18 @@ def _cordon(case: Case) -> list[Action]:
 
 def _is_cordoned(case: Case) -> bool | None:
     return (case.node is not None and marks.cordoned_by(case.node) == case.mark) or None
+
+
+def _withdrawn(case: Case) -> list[Action]:
+    """The remediation that was made for this failure goes when the failure is over, and medik8s takes its taint off the
+    Node then: the next failure is in need of one of its own."""
+    found = case.seen.signs.remediation
+    if not isinstance(found, FenceAgentsRemediation) or found.metadata.deletion_timestamp is not None:
+        return []
+    if fence.made_for(found) != case.cr.metadata.uid:
+        return []
+    meta = found.metadata
+    return [Delete(FenceAgentsRemediation.resource, meta.key, meta.uid, f"the failure of {case.cr.spec.host} is over")]
 
 
 def _back(case: Case) -> tuple[list[Action], Condition, float | None, str | None]:

@@ -37,8 +37,8 @@ def dead(*more: Tree | Sequence[Tree], bmc: Tree | None = d.REDFISH, policy: Tre
     return there
 
 
-def status(there: World) -> Tree:
-    found: Tree = there.tree(api.HostFailure, KEY).get("status", {})
+def status(there: World, key: Key = KEY) -> Tree:
+    found: Tree = there.tree(api.HostFailure, key).get("status", {})
     return found
 
 
@@ -54,15 +54,17 @@ def happened(there: World) -> list[str]:
     return [each["what"] for each in status(there).get("timeline", ())]
 
 
-def look(there: World) -> Plan:
+def look(there: World, key: Key = KEY) -> Plan:
     """One look with its consequences. Looking again at what is there then changes nothing, unless that is announced."""
-    plan = there.settle(SERVICE, KEY)
+    plan = there.settle(SERVICE, key)
     for ask in plan.asks:
-        assert not ask.effect or ask.id in status(there)["asked"], "an effect is stated before it is asked"
+        assert not ask.effect or ask.id in status(there, key)["asked"], "an effect is stated before it is asked"
     if plan.after != 0.0:
-        again = there.plan(SERVICE, KEY)
+        again = there.plan(SERVICE, key)
         stored = {
-            name: value for name, value in status(there).items() if name not in ("conditions", "observedGeneration")
+            name: value
+            for name, value in status(there, key).items()
+            if name not in ("conditions", "observedGeneration")
         }
         assert (again.actions, again.status) == ((), stored)
         assert again.conditions == plan.conditions
@@ -70,10 +72,10 @@ def look(there: World) -> Plan:
     return plan
 
 
-def settle(there: World) -> Plan:
+def settle(there: World, key: Key = KEY) -> Plan:
     """As many looks as follow each other at once."""
     for _ in range(10):
-        plan = look(there)
+        plan = look(there, key)
         if plan.after != 0.0:
             return plan
     raise AssertionError("it never comes to rest")
@@ -380,6 +382,88 @@ def test_medik8s_is_asked_by_an_object_that_is_created_after_it_was_stated() -> 
     there.change(FenceAgentsRemediation, Key("fencing", d.HOST), status={"conditions": [done]})
     settle(there)
     assert status(there)["receipt"]["how"] == "Remediated"
+
+
+FAR = Key("fencing", d.HOST)
+
+
+def remediated(there: World) -> Tree:
+    """medik8s is asked, and says that it has fenced the host."""
+    settle(there)
+    done = {"type": "FenceAgentActionSucceeded", "status": "True"}
+    there.change(FenceAgentsRemediation, FAR, status={"conditions": [done]})
+    return there.tree(FenceAgentsRemediation, FAR)
+
+
+def test_after_a_false_alarm_its_remediation_goes_and_the_next_failure_of_the_same_life_asks_anew() -> None:
+    """A fence agent that is wired to another host says that it has succeeded."""
+    there = dead(d.ran("web"), builders.namespace("fencing"), TEMPLATE, policy=MEDIK8S)
+    left = remediated(there)
+    for _ in range(2):
+        d.renew(there)
+        settle(there)
+        assert there.has(FenceAgentsRemediation, FAR) == (status(there)["phase"] != "Completed")
+        d.later(there, 60.0)
+    assert status(there)["outcome"] == "FalseAlarm"
+    there.put(left)
+    again = "failure-of-the-same-life"
+    there.put(d.failure(again))
+    settle(there, Key("", again))
+    assert "receipt" not in status(there, Key("", again)), "what the first came to proves nothing"
+    [deleted, made] = [action for action in there.log if isinstance(action, Create | Delete)][-2:]
+    assert isinstance(deleted, Delete)
+    assert isinstance(made, Create)
+    assert (deleted.uid, made.manifest["metadata"]["name"]) == (left["metadata"]["uid"], d.HOST)
+    assert there.has(FenceAgentsRemediation, FAR)
+
+
+def test_a_success_from_before_the_host_was_heard_proves_nothing_when_it_is_silent_again() -> None:
+    there = dead(d.ran("web"), builders.namespace("fencing"), TEMPLATE, policy=MEDIK8S)
+    remediated(there)
+    d.renew(there)
+    settle(there)
+    assert said(there)["Ready"] == ("False", "HeardAgain")
+    d.later(there, 20.0)
+    settle(there)
+    assert "receipt" not in status(there)
+    remediated(there)
+    settle(there)
+    assert status(there)["receipt"]["how"] == "Remediated", "one that was made since does"
+
+
+def test_its_remediation_stays_until_the_host_is_back_and_that_of_others_stays() -> None:
+    there = dead(d.ran("web"), builders.namespace("fencing"), TEMPLATE, policy=MEDIK8S)
+    remediated(there)
+    settle(there)
+    there.remove(VirtualMachineInstance, Key("shop", "web"))
+    up(there, "web")
+    settle(there)
+    assert status(there)["phase"] == "Recovering"
+    assert there.has(FenceAgentsRemediation, FAR)
+    d.boot(there)
+    d.say(there, "True")
+    d.renew(there)
+    settle(there)
+    assert there.has(FenceAgentsRemediation, FAR)
+    d.later(there, 60.0)
+    d.renew(there)
+    settle(there)
+    assert status(there)["outcome"] == "Recovered"
+    assert not there.has(FenceAgentsRemediation, FAR)
+
+
+def test_one_that_somebody_else_made_stays() -> None:
+    theirs = {"apiVersion": TEMPLATE["apiVersion"], "kind": "FenceAgentsRemediation"}
+    there = dead(builders.namespace("fencing"), TEMPLATE, policy=MEDIK8S)
+    there.put({**theirs, "metadata": {"name": d.HOST, "namespace": "fencing"}})
+    settle(there)
+    assert said(there)["Ready"] == ("False", "NoProof")
+    assert "kubectl delete fenceagentsremediations -n fencing host-1" in message(there, "Ready")
+    d.renew(there)
+    d.later(there, module.SETTLED_SECONDS)
+    settle(there)
+    assert status(there)["outcome"] == "FalseAlarm"
+    assert there.has(FenceAgentsRemediation, FAR)
 
 
 # Who waits for a person
