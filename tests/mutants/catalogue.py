@@ -508,8 +508,7 @@ MUTANTS: tuple[Mutant, ...] = (
            "    if found.remediation",
            (Run("host is cut off, nothing can fence it"),)),
     Mutant("What is released does not wait for those that are held", FAILURE,
-           "    if not restart.are_prepared(status.machines, status.failover, seen) and 0 <= age < "
-           "restart.OBSERVED_SECONDS:",
+           "    if not ready and 0 <= age < restart.OBSERVED_SECONDS:",
            "    if False:",
            (Run("host dies", "invalid"),)),
     Mutant("The cordon is not taken back", FAILURE,
@@ -564,7 +563,7 @@ MUTANTS: tuple[Mutant, ...] = (
            "    depths = _depths(needs)\n", "    depths = dict.fromkeys(needs, 0)\n",
            (Run("host dies"), Run("priorities and dependencies"))),
     Mutant("A hold is ignored", f"{VM}/case.py",
-           "        return hold.failure if died else \"\"\n", "        return \"\"\n",
+           "        return \"\" if there else hold.failure\n", "        return \"\"\n",
            (Run("host dies"),)),
     Mutant("Somebody else's cordon is called ours", MARKS,
            "    if node.spec.unschedulable:\n        return []\n", "    if cordoned_by(node):\n        return []\n",

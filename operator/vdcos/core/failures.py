@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from vdcos import api
+from vdcos.core.foreign.kubevirt import VirtualMachineInstance
 from vdcos.core.objects import Index, Own
 
 
@@ -131,6 +132,12 @@ def on_failover_hosts(failure: Slim) -> frozenset[str]:
     if not (failure.open and failure.status.failover):
         return frozenset()
     return frozenset(each.uid for each in failure.status.machines if each.restarts) - {""}
+
+
+def died(instance: VirtualMachineInstance, uid: str, host: str) -> bool:
+    """Whether an instance is the one of this uid that died with the host. A live migration keeps the uid: one that is
+    on another host by now had moved away, or had only been meant for the one that failed."""
+    return instance.metadata.uid == uid and instance.status.node_name in ("", host)
 
 
 OF_HOST: Index[Any] = Index(api.HostFailure, _of_host)

@@ -8,7 +8,7 @@ from typing import Any
 from vdcos.api.availability import ReadyWhen
 from vdcos.api.hapolicy import HAPolicySpec
 from vdcos.api.hostfailure import FailedVm
-from vdcos.core import counts
+from vdcos.core import counts, failures
 from vdcos.core.foreign import kubevirt
 from vdcos.core.foreign.kubernetes import LauncherPod
 from vdcos.core.foreign.kubevirt import VirtualMachineInstance
@@ -79,13 +79,14 @@ def _starts_again(vm: SeenVm) -> bool:
     return vm.strategy == "Always" or (vm.strategy == "RerunOnFailure" and (asked or bool(watch and watch.restarting)))
 
 
-def are_prepared(machines: Iterable[FailedVm], failover: bool, seen: Seen) -> bool:
+def are_prepared(host: str, machines: Iterable[FailedVm], failover: bool, seen: Seen) -> bool:
     """Whether KubeVirt has been told of each VM that is held, so that none starts before its turn, and, where there are
-    hosts that are kept for ``failover``, that it may start there."""
+    hosts that are kept for ``failover``, that it may start there. Nobody tells it of one that has moved away."""
     return all(
         vm.child is None
         or vm.vm is None
         or vm.vm.metadata.uid != machine.uid
+        or _has_moved(host, machine, vm)
         or ((machine.state != "Held" or vm.strategy == "Halted") and (not failover or vm.failover))
         for machine in machines
         if machine.state in ("Held", "Released")
@@ -157,6 +158,8 @@ def _told(policy: HAPolicySpec, host: str, machine: FailedVm, seen: Seen, now: I
         return machine
     if reason := _unwanted(machine, vm):
         return _now(machine, "Down", now, reason)
+    if machine.state == "Held" and _has_moved(host, machine, vm):
+        return _now(machine, "Up", now)
     if machine.state == "Released" and _is_up(order.ready_when(policy, vm.vm).condition, host, machine, vm):
         return _now(machine, "Up", now)
     if machine.state == "Released":
@@ -179,13 +182,21 @@ def _is_up(condition: str, host: str, machine: FailedVm, vm: SeenVm) -> bool:
     instance = vm.instance
     if instance is None or instance.status.phase != "Running":
         return False
-    if instance.metadata.uid == machine.instance and instance.status.node_name in ("", host):
-        return False  # the one that died; one that had only been meant for the host runs elsewhere by now
+    if failures.died(instance, machine.instance, host):
+        return False
     if condition == "GuestAgent":
         return kubevirt.condition(instance.status.conditions, "AgentConnected").status == "True"
     if condition == "Ready" and vm.vm is not None:
         return any(known.type == "Ready" and known.status == "True" for known in vm.vm.status.conditions)
     return kubevirt.condition(instance.status.conditions, "Ready").status == "True"
+
+
+def _has_moved(host: str, machine: FailedVm, vm: SeenVm) -> bool:
+    """Whether the instance that was taken for dead runs elsewhere: it had moved there, and that was not seen yet."""
+    instance = vm.instance
+    if instance is None or instance.metadata.uid != machine.instance or instance.status.phase != "Running":
+        return False
+    return not failures.died(instance, machine.instance, host)
 
 
 def is_given_up(machine: FailedVm) -> bool:

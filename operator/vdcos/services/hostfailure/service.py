@@ -292,7 +292,8 @@ def _releasing(case: Case) -> Step | None:
         return Step("Releasing", said, status=fields, after=0.0, event=event)
     said = (_proof(case), _restarted(restart.summary(status.machines)), waiting)
     age = counts.age(status.receipt.at, now)
-    if not restart.are_prepared(status.machines, status.failover, seen) and 0 <= age < restart.OBSERVED_SECONDS:
+    ready = restart.are_prepared(case.cr.spec.host, status.machines, status.failover, seen)
+    if not ready and 0 <= age < restart.OBSERVED_SECONDS:
         return Step("Releasing", said, after=restart.OBSERVED_SECONDS - age)
     actions = _release(case)
     if not actions:

@@ -8,7 +8,7 @@ from typing import Any
 from vdcos import api
 from vdcos.api import virtualmachine as words
 from vdcos.api.availability import GuestWatch
-from vdcos.core import amounts, ownership
+from vdcos.core import amounts, failures, ownership
 from vdcos.core import disks as names
 from vdcos.core.amounts import Amounts
 from vdcos.core.conditions import Condition
@@ -302,12 +302,12 @@ class Case:
     @cached_property
     def waits_for_turn(self) -> str:
         """The failure of its host for whose order of restart the VM waits, or "". What runs elsewhere is never stopped
-        for it: an instance that did not die with the host is another one."""
+        for it: such an instance did not die with the host."""
         hold, instance = self.seen.hold, self.seen.instance
         if hold is None or not self.mine:
             return ""
-        died = not isinstance(instance, VirtualMachineInstance) or instance.metadata.uid == hold.instance
-        return hold.failure if died else ""
+        there = isinstance(instance, VirtualMachineInstance) and not failures.died(instance, hold.instance, hold.host)
+        return "" if there else hold.failure
 
     @cached_property
     def on_failover_hosts(self) -> bool:

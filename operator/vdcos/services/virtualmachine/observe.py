@@ -63,6 +63,8 @@ class Hold:
     """The HostFailure that holds it."""
     instance: str
     """The uid of the instance that died."""
+    host: str
+    """The host that failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +191,7 @@ def _hold(cr: api.VirtualMachine, world: Snapshot) -> Hold | None:
         if isinstance(failure, api.HostFailure):
             for machine in failure.status.machines:
                 if machine.uid == cr.metadata.uid and machine.state == "Held":
-                    return Hold(key.name, machine.instance)
+                    return Hold(key.name, machine.instance, failure.spec.host)
     return None
 
 

@@ -148,22 +148,24 @@ HELD: list[tuple[str, list[Tree], Tree, bool]] = [
     ("only its VirtualMachine is deleted", [d.child("web")], machine("web"), True),
     ("another has its name", [d.vm("web"), d.child("web")], machine("web", uid="before"), True),
     ("it does not restart", [d.vm("web"), d.child("web")], machine("web", reason="Disabled"), False),
+    ("it died", [d.vm("web"), d.child("web"), d.instance("web")], machine("web"), False),
+    ("it had moved away", [d.vm("web"), d.child("web"), d.instance("web", d.OTHER)], machine("web"), True),
 ]
 
 
 @pytest.mark.parametrize("reason, there, stored, want", HELD, ids=[row[0] for row in HELD])
 def test_whether_all_are_prepared(reason: str, there: list[Tree], stored: Tree, want: bool) -> None:
     world = d.world(failed(stored), *there)
-    assert restart.are_prepared(machines(world), False, see(world)) is want
+    assert restart.are_prepared(d.HOST, machines(world), False, see(world)) is want
 
 
 @pytest.mark.parametrize("state, want", [("Held", False), ("Released", False), ("Up", True), ("Down", True)])
 def test_where_hosts_are_kept_for_failover_all_that_restart_must_be_let_there(state: str, want: bool) -> None:
     there = d.world(failed(machine("web", state)), d.vm("web"), d.child("web", "Halted"))
-    assert restart.are_prepared(machines(there), True, see(there)) is want
+    assert restart.are_prepared(d.HOST, machines(there), True, see(there)) is want
     template = {"spec": {"tolerations": [{"key": "vdcos.dev/failover-only", "operator": "Exists"}]}}
     there.change(kubevirt.VirtualMachine, Key("shop", "web"), spec={"template": template})
-    assert restart.are_prepared(machines(there), True, see(there))
+    assert restart.are_prepared(d.HOST, machines(there), True, see(there))
 
 
 # What becomes of each
@@ -273,6 +275,21 @@ BECAME: list[tuple[str, list[Tree], Tree, HAPolicySpec, tuple[str, str]]] = [
         machine("web"),
         DEFAULT,
         ("Down", "PoweredOff"),
+    ),
+    ("its turn, and dead", [web(), d.child("web"), d.instance("web")], machine("web"), DEFAULT, ("Released", "")),
+    (
+        "held, and it had moved away",
+        [web(), d.child("web"), d.instance("web", d.OTHER)],
+        machine("web"),
+        until("GuestAgent"),
+        ("Up", ""),
+    ),
+    (
+        "not to restart, and it had moved away",
+        [web(), d.child("web"), d.instance("web", d.OTHER)],
+        machine("web", reason="Disabled"),
+        DEFAULT,
+        ("Up", ""),
     ),
     (
         "nobody would start it",

@@ -95,6 +95,24 @@ def test_who_is_not_held(reason: str, said: Tree) -> None:
     assert b.says(there, "PowerStateSynced")[:2] == ("True", "PoweredOn")
 
 
+def test_one_that_had_moved_away_is_not_stopped_where_it_runs() -> None:
+    """A live migration keeps the instance: the failure was told of it by a view from before."""
+    there = b.running()
+    there.change(VirtualMachineInstance, b.KEY, status={"nodeName": d.OTHER})
+    there.put(failure(there))
+    b.settle(there)
+    assert strategy(there) == "Always"
+    assert b.says(there, "PowerStateSynced")[:2] == ("True", "PoweredOn")
+
+
+def test_one_that_has_no_host_yet_is_held() -> None:
+    there = b.running()
+    there.change(VirtualMachineInstance, b.KEY, status={"nodeName": "", "phase": "Scheduling"})
+    there.put(failure(there))
+    b.settle(there)
+    assert strategy(there) == "Halted"
+
+
 def test_of_many_that_are_held_each_is_held_for_its_own_instance() -> None:
     there = b.running()
     known = failure(there)
