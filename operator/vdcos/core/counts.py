@@ -38,7 +38,17 @@ def stamp(now: Instant) -> str:
 
 
 def age(stamped: str, now: Instant) -> float:
-    """How many seconds ago a moment was that ``stamp`` wrote; less than 0 when a clock was set back."""
+    """How many seconds ago a moment was that ``stamp`` wrote; 0 when it lies ahead, because a clock was set back."""
+    return max(0.0, _elapsed(stamped, now))
+
+
+def begun(stamped: str, now: Instant) -> str:
+    """When a wait has begun, as it is to be stored. What lies ahead of our clock, which was set back, is now: so a wait
+    becomes longer by itself at most, and not by what the clock was set back."""
+    return stamp(now) if _elapsed(stamped, now) < 0 else stamped
+
+
+def _elapsed(stamped: str, now: Instant) -> float:
     return now.wall - datetime.fromisoformat(stamped).timestamp()
 
 
@@ -55,7 +65,7 @@ def paced(stored: Mapping[str, Any], counted: Mapping[str, Any], now: Instant) -
     if known == counted and counted_at is not None:
         return {**counted, COUNTED_AT: counted_at}, None
     if counted_at is not None:
-        since = age(counted_at, now)
+        since = _elapsed(counted_at, now)
         if 0 <= since < SECONDS_BETWEEN:
             standing = {field: value for field, value in known.items() if value is not None}
             return {**standing, COUNTED_AT: counted_at}, SECONDS_BETWEEN - since

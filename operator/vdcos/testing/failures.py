@@ -345,6 +345,16 @@ class When:
 
 
 @dataclass(frozen=True)
+class SetClock:
+    """The operator's clock goes ahead by so many seconds, or is set right."""
+
+    ahead: float = 0.0
+
+    def __call__(self, world: World) -> None:
+        world.skew = self.ahead
+
+
+@dataclass(frozen=True)
 class Told:
     """A person is told what to do: a condition of the host's failure says so, where nothing else has gone wrong, which
     takes its time. Raises Violation."""
@@ -479,6 +489,7 @@ SLOWLY = {"condition": "GuestAgent", "timeoutSeconds": 3600}
 WORDY = merge(vm("db", "High"), {"spec": {"availability": {"readyWhen": SLOWLY}}})
 """One that would keep others waiting for an hour: its guest's agent does not answer."""
 HUGE = (vm("db", memory="90Gi"), vm("web", memory="90Gi"))
+DAY = 86400.0
 BY_HAND = "confirm it: spec.confirmedDown with incarnation"
 ADMINS = {"unschedulable": True}
 KEPT = {"key": hosts.FAILOVER_ONLY, "effect": "NoSchedule"}
@@ -631,6 +642,12 @@ def failures() -> tuple[HostScenario, ...]:
         HostScenario("the operator restarts meanwhile",
                      (at_once(dies(), Later(12.0, Restart()), Later(30.0, Restart()), Later(45.0, Restart())), back()),
                      BOTH, base, vms=TWO, timed=True),
+        HostScenario("a clock that was a day ahead is set right meanwhile",
+                     (at_once(SetClock(DAY), silent("shop/db"), dies(), When(RELEASED, SetClock()),
+                              Later(250.0, Runs("shop/web")), Later(300.0, speaks("shop/db"))),
+                      at_once(SetClock(DAY), back(), Later(30.0, SetClock()))), BOTH,
+                     (GOLD, policy(restart={"readyWhen": {"condition": "GuestAgent", "timeoutSeconds": 120}}), *HOSTS),
+                     vms=TWO, timed=True),
         HostScenario("only a host that is kept for failover is left",
                      (dies(), at_once(RunsOn("shop/web", "host-3"), Says("shop/web", "RestartRequired", "UpToDate")),
                       back(), at_once(_off("shop/web"), _cordon(True, VICTIM)),

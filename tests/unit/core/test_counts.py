@@ -84,3 +84,12 @@ def test_names_are_bounded_and_counts_are_not() -> None:
     assert counts.listed(12, names).endswith("vm9 and 2 more")
     assert [counts.some(number, "disk") for number in (0, 1, 2)] == ["0 disks", "1 disk", "2 disks"]
     assert counts.listed(2, names[:2]) == "vm0, vm1"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "age", "begun"), [(90.5, 90.5, "12:00:00"), (0, 0, "12:00:00"), (-90, 0, "11:58:30")]
+)
+def test_no_wait_begins_in_the_future(seconds: float, age: float, begun: str) -> None:
+    now = Instant(NOON + seconds, 0.0)
+    assert counts.age("2026-01-01T12:00:00Z", now) == age
+    assert counts.begun("2026-01-01T12:00:00Z", now) == f"2026-01-01T{begun}Z"

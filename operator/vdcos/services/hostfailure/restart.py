@@ -120,6 +120,15 @@ def go_on(policy: HAPolicySpec, host: str, machines: Sequence[FailedVm], seen: S
     return Progress(tuple(freed), min(due, default=None), tuple(actions))
 
 
+def begun(machine: FailedVm, now: Instant) -> FailedVm:
+    """No wait for it has begun in the future: a clock may have been set back."""
+    since = counts.begun(machine.since, now)
+    tried = counts.begun(machine.tried_at, now) if machine.tried_at is not None else None
+    if since == machine.since and tried == machine.tried_at:
+        return machine
+    return machine.model_copy(update={"since": since, "tried_at": tried})
+
+
 def summary(machines: Sequence[FailedVm]) -> dict[str, Any]:
     """``status.vms``."""
     down = [machine for machine in machines if machine.state == "Down" or machine.reason == "Disabled"]

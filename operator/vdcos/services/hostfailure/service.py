@@ -134,6 +134,7 @@ class HostFailureService:
         return look(key, world)
 
     def plan(self, cr: api.HostFailure, seen: Seen, now: Instant) -> Plan:
+        cr = _begun(cr, now)
         case = Case(cr, seen, now)
         step = next(step for rule in RULES if (step := rule(case)) is not None)
         stored = cr.status.manifest()
@@ -151,6 +152,18 @@ class HostFailureService:
             after=step.after,
             asks=step.asks,
         )
+
+
+def _begun(cr: api.HostFailure, now: Instant) -> api.HostFailure:
+    """No wait of a failure that is open has begun in the future."""
+    status = cr.status
+    if status.phase == "Completed":
+        return cr
+    back = counts.begun(status.back_since, now) if status.back_since is not None else None
+    machines = tuple(restart.begun(machine, now) for machine in status.machines)
+    if back == status.back_since and machines == status.machines:
+        return cr
+    return cr.model_copy(update={"status": status.model_copy(update={"back_since": back, "machines": machines})})
 
 
 def _kept(case: Case) -> dict[str, Any]:
@@ -291,9 +304,9 @@ def _releasing(case: Case) -> Step | None:
         event = f"{counts.some(len(machines), 'VM')} ran on the host"
         return Step("Releasing", said, status=fields, after=0.0, event=event)
     said = (_proof(case), _restarted(restart.summary(status.machines)), waiting)
-    age = counts.age(status.receipt.at, now)
+    age = max((counts.age(machine.since, now) for machine in status.machines), default=0.0)
     ready = restart.are_prepared(case.cr.spec.host, status.machines, status.failover, seen)
-    if not ready and 0 <= age < restart.OBSERVED_SECONDS:
+    if not ready and age < restart.OBSERVED_SECONDS:
         return Step("Releasing", said, after=restart.OBSERVED_SECONDS - age)
     actions = _release(case)
     if not actions:

@@ -8,7 +8,7 @@ from typing import Any
 from vdcos import api
 from vdcos.api import virtualmachine as words
 from vdcos.api.availability import GuestWatch
-from vdcos.core import amounts, failures, ownership
+from vdcos.core import amounts, counts, failures, ownership
 from vdcos.core import disks as names
 from vdcos.core.amounts import Amounts
 from vdcos.core.conditions import Condition
@@ -166,8 +166,13 @@ class Case:
 
     @cached_property
     def watched(self) -> GuestWatch:
-        """What is remembered of the guest."""
-        return self.cr.status.monitoring or GuestWatch()
+        """What is remembered of the guest. Nothing of it was in the future: a clock may have been set back."""
+        known = self.cr.status.monitoring
+        if known is None:
+            return GuestWatch()
+        since = counts.begun(known.since, self.now) if known.since is not None else None
+        resets = tuple(each.model_copy(update={"at": counts.begun(each.at, self.now)}) for each in known.resets)
+        return known.model_copy(update={"since": since, "resets": resets})
 
     @cached_property
     def resetting(self) -> bool:

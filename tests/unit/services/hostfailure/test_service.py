@@ -783,11 +783,59 @@ def test_a_hold_that_kubevirt_does_not_take_up_is_not_waited_for_for_ever() -> N
     assert not there.has(LauncherPod, Key("shop", "virt-launcher-web"))
 
 
-def test_a_clock_that_was_set_back_holds_nothing_up() -> None:
+def set_back(there: World, hours: float = 8.0) -> None:
+    there.now = there.now._replace(wall=there.now.wall - hours * 3600.0)
+
+
+def test_a_clock_that_was_set_back_makes_the_release_wait_once_more_and_no_longer() -> None:
     there = fenced(dead(d.ran("web"), d.ran("db", HIGH)))
-    there.now = there.now._replace(wall=there.now.wall - 60.0)
+    look(there)
+    d.later(there, 8.0)
+    set_back(there)
+    assert settle(there).after == 10.0
+    d.later(there, 10.0)
     settle(there)
     assert status(there)["released"] is True
+
+
+def test_a_clock_that_was_set_back_makes_restarts_wait_once_more_and_no_longer() -> None:
+    there = restarting(dead(d.ran("web"), d.ran("db", HIGH), policy=d.policy(restart={"longestHoldSeconds": 60})))
+    before = status(there)["receipt"]
+    set_back(there)
+    assert settle(there).after == 60.0
+    assert {each["since"] for each in status(there)["machines"]} == {counts.stamp(there.now)}
+    d.later(there, 60.0)
+    settle(there)
+    assert states(there) == {"db": "Released", "web": "Released"}
+    assert status(there)["receipt"] == before, "what is history stays as it is"
+    d.later(there, 600.0)
+    settle(there)
+    assert [each["tries"] for each in status(there)["machines"]] == [1, 1]
+    set_back(there)
+    settle(there)
+    d.later(there, 600.0)
+    settle(there)
+    assert [each["tries"] for each in status(there)["machines"]] == [2, 2]
+
+
+def test_a_clock_that_was_set_back_makes_a_host_that_is_back_wait_once_more_and_no_longer() -> None:
+    there = restarting(dead(d.ran("web")))
+    up(there, "web")
+    d.boot(there)
+    d.renew(there)
+    settle(there)
+    d.later(there, 50.0)
+    set_back(there)
+    d.renew(there)
+    assert settle(there).after == 60.0
+    d.later(there, 60.0)
+    d.renew(there)
+    settle(there)
+    assert status(there)["outcome"] == "Recovered"
+    done = status(there)
+    set_back(there)
+    settle(there)
+    assert status(there) == done, "what is over stays as it is"
 
 
 def test_only_what_is_on_the_host_is_deleted() -> None:

@@ -7,6 +7,7 @@ import pytest
 from tests.unit.services import datacenter as d
 from tests.unit.services.virtualmachine import builders as b
 from vdcos import api
+from vdcos.core import counts
 from vdcos.core.foreign.kubernetes import Lease
 from vdcos.core.foreign.kubevirt import VirtualMachineInstance
 from vdcos.core.objects import Key
@@ -268,6 +269,20 @@ def test_nobody_is_reset_who_has_just_started() -> None:
     assert heartbeat(there) == ("False", "StartedRecently")
     later(there, 1.0)
     reset(there)
+
+
+def test_a_clock_that_was_set_back_makes_it_wait_once_more_and_no_longer() -> None:
+    there = world()
+    start_anew(there, "new", SPEAKS)
+    there.now = there.now._replace(wall=there.now.wall - 28_800.0)
+    silent(there, 99.0)
+    assert there.plan(b.SERVICE, b.KEY).after == 1.0
+    later(there, 1.0)
+    reset(there)
+    assert watch(there)["resets"][0]["at"] == counts.stamp(there.now)
+    there.now = there.now._replace(wall=there.now.wall - 28_800.0)
+    look(there)
+    assert watch(there)["resets"][0]["at"] == counts.stamp(there.now)
 
 
 def test_a_guest_whose_agent_has_never_answered_is_not_watched() -> None:
