@@ -13,7 +13,7 @@ from vdcos.testing.replica import Violation
 
 BUDGETS: Mapping[str, int] = {
     "host dies": 68,
-    "a VM whose guest is silent keeps others of its namespace waiting": 70,
+    "a VM whose guest is silent keeps others of its namespace waiting": 76,
     "host is cut off, its VMs go on writing": 51,
     "host hangs": 36,
     "host is cut off from the API server only": 12,

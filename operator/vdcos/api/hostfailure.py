@@ -157,6 +157,9 @@ class FailedVm(Model):
     """How often its restart was tried again."""
     tried_at: Timestamp | None = None
     """When that was last, or when it was given up."""
+    up_for_others: Timestamp | None = None
+    """Since when it is up as the policy says, where it says more of itself: VMs of other namespaces wait only for
+    that."""
     replaces: Annotated[str, Field(max_length=36)] = ""
     """The uid of the pod in which it did not start in time, and which is replaced."""
 

@@ -371,7 +371,10 @@ def _nobody_comes_before_his_turn(world: World, write: Write) -> None:
         if machine["state"] == was or machine["state"] != "Released":
             continue
         for other in status["machines"]:
-            if other["tier"] < machine["tier"] and not _waits_no_more(world, other):
+            if other["tier"] < machine["tier"] and not (
+                _waits_no_more(world, other)
+                or (other["namespace"] != name[0] and _waits_by_its_own_words(world, other, status["machines"]))
+            ):
                 said = f"{name[0]}/{name[1]} is released before {other['namespace']}/{other['name']} is up"
                 raise Violation("order of restart", said)
         for other in _needed(world, name, _machines(write.after)):
@@ -401,18 +404,34 @@ def _behind(world: World, machine: Tree, machines: Mapping[tuple[str, str], Tree
     return found
 
 
-def _waits_no_more(world: World, machine: Tree) -> bool:
-    """Whether those after a VM need not wait for it: it is up in truth, does not restart, or takes too long."""
-    if machine["state"] == "Down" or machine.get("reason") == "Disabled":
-        return True
-    ran = any(
+def _waits_by_its_own_words(world: World, machine: Tree, machines: Iterable[Tree]) -> bool:
+    """Whether a VM is not up, or held, only by words of its namespace: for others it is up when it runs, where the
+    policy says no more."""
+    for policy in world.api.all(kinds.HA_POLICY):
+        if policy.tree["spec"].get("restart", {}).get("readyWhen", {}).get("condition", "PoweredOn") != "PoweredOn":
+            return False
+    if machine["state"] == "Released":
+        return _has_run(world, machine)
+    in_front = (m for m in machines if m["namespace"] == machine["namespace"] and m["tier"] < machine["tier"])
+    return any(other["state"] == "Released" and _has_run(world, other) for other in in_front)
+
+
+def _has_run(world: World, machine: Tree) -> bool:
+    """Whether it has run since its host failed."""
+    return any(
         entry.what is Happening.STARTED
         and (entry.namespace, entry.name) == (machine["namespace"], machine["name"])
         and entry.vmi != machine["instance"]
         for entry in world.cluster.entries
     )
+
+
+def _waits_no_more(world: World, machine: Tree) -> bool:
+    """Whether those after a VM need not wait for it: it is up in truth, does not restart, or takes too long."""
+    if machine["state"] == "Down" or machine.get("reason") == "Disabled":
+        return True
     if machine["state"] == "Up":
-        return ran
+        return _has_run(world, machine)
     age = world.now - datetime.fromisoformat(machine["since"]).timestamp()
     return age >= _PATIENCE
 

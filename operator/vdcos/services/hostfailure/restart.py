@@ -124,9 +124,10 @@ def begun(machine: FailedVm, now: Instant) -> FailedVm:
     """No wait for it has begun in the future: a clock may have been set back."""
     since = counts.begun(machine.since, now)
     tried = counts.begun(machine.tried_at, now) if machine.tried_at is not None else None
-    if since == machine.since and tried == machine.tried_at:
+    others = counts.begun(machine.up_for_others, now) if machine.up_for_others is not None else None
+    if (since, tried, others) == (machine.since, machine.tried_at, machine.up_for_others):
         return machine
-    return machine.model_copy(update={"since": since, "tried_at": tried})
+    return machine.model_copy(update={"since": since, "tried_at": tried, "up_for_others": others})
 
 
 def summary(machines: Sequence[FailedVm]) -> dict[str, Any]:
@@ -173,7 +174,10 @@ def _told(policy: HAPolicySpec, host: str, machine: FailedVm, seen: Seen, now: I
         return _now(machine, "Up", now)
     if machine.state == "Released":
         reason = "PodHeld" if _is_held(machine, seen, vm) else _fails(vm) or _why_not(vm)
-        return machine.model_copy(update={"reason": reason[:64]})
+        others = machine.up_for_others
+        if others is None and _is_up(order.ready_for_others(policy, vm.vm).condition, host, machine, vm):
+            others = counts.stamp(now)
+        return machine.model_copy(update={"reason": reason[:64], "up_for_others": others})
     return machine
 
 
@@ -312,7 +316,10 @@ class _Wait:
     def of(cls, policy: HAPolicySpec, machine: FailedVm, seen: Seen, now: Instant) -> "_Wait":
         vm = seen.vms[Key(machine.namespace, machine.name)].vm
         here, elsewhere = order.ready_when(policy, vm), order.ready_for_others(policy, vm)
-        return cls(machine, _left(here, machine, now), _left(elsewhere, machine, now))
+        others = machine
+        if machine.up_for_others is not None and machine.state == "Released":
+            others = machine.model_copy(update={"state": "Up", "since": machine.up_for_others})
+        return cls(machine, _left(here, machine, now), _left(elsewhere, others, now))
 
 
 def _left(when: ReadyWhen, machine: FailedVm, now: Instant) -> float:

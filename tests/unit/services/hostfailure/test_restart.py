@@ -435,6 +435,51 @@ def test_the_words_of_a_vm_keep_nobody_waiting_in_other_namespaces(said: Tree, f
     }
 
 
+NO_AGENT = {"readyWhen": {"condition": "GuestAgent", "timeoutSeconds": 7200}}
+
+
+@pytest.mark.parametrize(
+    ("restart", "theirs", "after"),
+    [
+        ({}, "Released", 0.0),
+        ({"readyWhen": {"delaySeconds": 30}}, "Held", 30.0),
+        ({"readyWhen": {"condition": "GuestAgent"}}, "Held", 600.0),
+    ],
+)
+@pytest.mark.parametrize("tiers", [1, 2])
+def test_others_wait_for_a_vm_until_it_is_up_as_the_policy_says(
+    tiers: int, restart: Tree, theirs: str, after: float
+) -> None:
+    """And not until its guest's agent answers, which it says and does not have: for itself, and for those behind it."""
+    names = "ab"[:tiers]
+    there = d.world(
+        failed(
+            *(machine(name, "Held" if tier else "Released", tier) for tier, name in enumerate(names)),
+            machine("c", tier=tiers, namespace=ELSEWHERE),
+        ),
+        *(d.vm(name, NO_AGENT) for name in names),
+        *(d.child(name) for name in names),
+        elsewhere(d.vm("c")),
+        elsewhere(d.child("c")),
+    )
+    policy = rules(restart=restart)
+    assert became(there, policy)["c"] == ("Held", "")
+    there.put(d.instance("a", d.OTHER, "new-a"))
+    progress = go_on(there, policy)
+    assert {each.name: each.state for each in progress.machines} == {
+        "a": "Released",
+        **({"b": "Held"} if tiers == 2 else {}),
+        "c": theirs,
+    }
+    assert progress.after == after
+    up = counts.stamp(there.now) if restart.get("readyWhen", {}).get("condition") is None else None
+    assert progress.machines[0].up_for_others == up
+    stored = [each.manifest() for each in progress.machines]
+    there.change(api.HostFailure, KEY, status={"machines": stored})
+    d.later(there, 10.0)
+    assert go_on(there, policy).machines[0].up_for_others == up
+
+
 # What is said
 
 
