@@ -570,7 +570,7 @@ MUTANTS: tuple[Mutant, ...] = (
            "    if instance is None or instance.metadata.uid != machine.instance:\n        return True\n",
            (Run("host dies"),)),
     Mutant("Who depends on another does not wait for it", "core/availability.py",
-           "    depths = _depths(needs)\n", "    depths = dict.fromkeys(needs, 0)\n",
+           "    depths = _depths(needs)\n", "    depths = [0] * len(needs)\n",
            (Run("host dies"), Run("priorities and dependencies"))),
     Mutant("A hold is ignored", f"{VM}/case.py",
            "        return \"\" if there else hold.failure\n", "        return \"\"\n",

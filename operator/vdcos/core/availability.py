@@ -1,7 +1,7 @@
 """What an HAPolicy says about VMs: the rule that counts, what comes of policy, rule and a VM's own words, and the order
 of restart."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -75,45 +75,108 @@ def turns(ranks: Mapping[Key, int], vms: Mapping[Key, Dependent | None]) -> dict
     Dependencies count among these VMs: the others run, or nothing here can bring them up. Who is depended on is never
     later than who depends on it, whatever its own priority; a circle is none, and nobody waits for the Disabled.
     """
-    if not any(vm is not None and vm.needs for vm in vms.values()):
-        return {key: Turn(rank, 0) for key, rank in ranks.items()}
-    raised = dict(ranks)
-    needs = {key: _needs(key, vm, vms, ranks) for key, vm in vms.items()}
-    depths = _depths(needs)
-    for key in sorted(vms, key=lambda key: -depths[key]):
-        for other in needs[key]:
-            if depths[other] < depths[key]:
-                raised[other] = min(raised[other], raised[key])
-    return {key: Turn(rank, depths[key]) for key, rank in raised.items()}
-
-
-def _needs(
-    key: Key, vm: Dependent | None, vms: Mapping[Key, Dependent | None], ranks: Mapping[Key, int]
-) -> Collection[Key]:
-    found: dict[Key, None] = {}
-    for dependency in vm.needs if vm is not None else ():
-        for other, there in vms.items():
-            if other == key or other.namespace != key.namespace or PRIORITIES[ranks[other]] == "Disabled":
-                continue
-            if names(dependency, other.name, there.labels if there is not None else None):
-                found[other] = None
+    found = {key: Turn(rank, 0) for key, rank in ranks.items()}
+    neighbours: dict[str, list[Key]] = {}
+    for key in vms:
+        neighbours.setdefault(key.namespace, []).append(key)
+    for keys in neighbours.values():
+        some = [vms[key] for key in keys]
+        if any(vm is not None and vm.needs for vm in some):
+            names = [key.name for key in keys]
+            found.update(zip(keys, _turns(names, [ranks[key] for key in keys], some), strict=True))
     return found
 
 
-def _depths(needs: Mapping[Key, Iterable[Key]]) -> dict[Key, int]:
+def _turns(names: Sequence[str], ranks: Sequence[int], vms: Sequence[Dependent | None]) -> list[Turn]:
+    """Those of the VMs of one namespace, by place: each may depend on all others, so little may be done per pair."""
+    needs = _needs(names, ranks, vms)
+    depths = _depths(needs)
+    raised = list(ranks)
+    for place in sorted(range(len(names)), key=lambda place: -depths[place]):
+        rank, depth = raised[place], depths[place]
+        for other in needs[place]:
+            if raised[other] > rank and depths[other] < depth:
+                raised[other] = rank
+    return [Turn(rank, depth) for rank, depth in zip(raised, depths, strict=True)]
+
+
+class _Labels:
+    """Which VMs have which labels. A set of VMs is a whole number, with a bit for the place of each, so that a selector
+    costs as much for many VMs as for one."""
+
+    def __init__(self, vms: Iterable[Dependent | None]) -> None:
+        self._all = 0
+        self._with: dict[str, int] = {}
+        self._having: dict[tuple[str, str], int] = {}
+        for place, vm in enumerate(vms):
+            if vm is not None:
+                bit = 1 << place
+                self._all |= bit
+                for key, value in vm.labels.items():
+                    self._with[key] = self._with.get(key, 0) | bit
+                    self._having[key, value] = self._having.get((key, value), 0) | bit
+
+    def selected(self, selector: tenancy.Selector) -> int:
+        """Those that ``tenancy.selects``."""
+        found = self._all
+        for label in selector.match_labels.items():
+            found &= self._having.get(label, 0)
+        for requirement in selector.match_expressions:
+            found &= self._holding(requirement)
+        return found
+
+    def _holding(self, requirement: tenancy.Requirement) -> int:
+        key, known = requirement.key, self._with.get(requirement.key, 0)
+        match requirement.operator:
+            case "Exists":
+                return known
+            case "DoesNotExist":
+                return ~known
+        listed = 0
+        if known:
+            for value in requirement.values:
+                listed |= self._having.get((key, value), 0)
+        return listed if requirement.operator == "In" else ~listed
+
+
+def _needs(names: Sequence[str], ranks: Sequence[int], vms: Sequence[Dependent | None]) -> list[list[int]]:
+    """The places of those that each VM depends on, in the order in which it says so."""
+    labels = _Labels(vms)
+    active = [place for place, rank in enumerate(ranks) if PRIORITIES[rank] != "Disabled"]
+    bits = {names[place]: 1 << place for place in active}
+    everybody = sum(bits.values())
+    needs = []
+    for place, vm in enumerate(vms):
+        left = everybody & ~(1 << place)
+        found: list[int] = []
+        for dependency in vm.needs if vm is not None else ():
+            meant = bits.get(dependency.name or "", 0)
+            if dependency.selector is not None:
+                meant |= labels.selected(dependency.selector)
+            meant &= left
+            if meant:
+                left ^= meant
+                found += (other for other, bit in enumerate(f"{meant:b}"[::-1]) if bit == "1")
+        needs.append(found)
+    return needs
+
+
+def _depths(needs: Sequence[Sequence[int]]) -> list[int]:
     """How many in a row must be up before each; what closes a circle does not count."""
-    depths: dict[Key, int] = {}
-    for start in needs:
-        stack: list[tuple[Key, bool]] = [(start, False)]
-        way: set[Key] = set()
+    unknown = -1
+    depths = [unknown] * len(needs)
+    way = bytearray(len(needs))
+    for start in range(len(needs)):
+        stack = [start]
         while stack:
-            key, done = stack.pop()
-            if done:
-                depths[key] = max((depths[other] + 1 for other in needs[key] if other in depths), default=0)
-            elif key not in depths and key not in way:
-                way.add(key)
-                stack.append((key, True))
-                stack += [(other, False) for other in needs[key] if other not in depths and other not in way]
+            place = stack.pop()
+            if place < 0:  # all that it needs are known
+                place = ~place
+                depths[place] = max((depths[other] for other in needs[place]), default=unknown) + 1
+            elif not way[place]:
+                way[place] = True
+                stack.append(~place)
+                stack += [other for other in needs[place] if not way[other]]
     return depths
 
 
