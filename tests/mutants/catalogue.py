@@ -491,7 +491,7 @@ MUTANTS: tuple[Mutant, ...] = (
            "    if not host.machine or signs.machine != host.machine:", "    if False:",
            (Run("another machine takes the name"),)),
     Mutant("Power is cut by who hears nothing", FENCE,
-           "    in_the_dark = now.mono - signs.known_until >= BLIND_SECONDS", "    in_the_dark = False",
+           "        return now - self.known_until >= BLIND_SECONDS", "        return False",
            (Run("host reboots by itself in 16.0 s", "lost before", "silent"),)),
     Mutant("A proof that waits for silence is not looked at again", FENCE,
            "    waits = _waits(host, signs, fencing) if step.receipt is None else None\n", "    waits = None\n",

@@ -473,6 +473,17 @@ def test_no_power_is_cut_by_who_hears_nothing() -> None:
     assert look([OFF_1], again).progress.asked == (OFF_2,), "once it hears, it goes on"
 
 
+def test_no_remediation_is_made_by_who_hears_nothing() -> None:
+    """It was stated when the host was heard of, and may have booted since."""
+    signs = replace(QUIET, template=template())
+    deaf = look(FAR, switches=None, config=MEDIK8S, signs=replace(signs, known_until=NOW - 10))
+    assert (deaf.progress.asked, deaf.remediation, deaf.after) == (tuple(FAR), None, 1.0)
+    assert "nothing is heard of hosts" in deaf.why.lower()
+    old = replace(signs, known_until=NOW - 10, remediation=remediation({**MADE, FAILURE: "failure-1"}))
+    assert look(FAR, switches=None, config=MEDIK8S, signs=old).withdrawn == old.remediation
+    assert look(FAR, switches=None, config=MEDIK8S, signs=signs).remediation is not None
+
+
 def test_a_word_that_comes_too_early_counts_as_soon_as_it_may() -> None:
     early = replace(QUIET, last_sign=NOW - 2, confirmed=Confirmation("boot-a", "Ada", "unplugged"))
     step = look(signs=early, switches=None)

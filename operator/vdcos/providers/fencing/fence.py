@@ -112,6 +112,10 @@ class Signs:
         """For how many seconds the host is known to have been silent."""
         return self.known_until - self.last_sign
 
+    def are_dark(self, now: float) -> bool:
+        """Nothing is heard of hosts. Nobody's power is cut then: this one may have booted meanwhile, and run VMs."""
+        return now - self.known_until >= BLIND_SECONDS
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -214,8 +218,7 @@ def _fence(
     def told(first: str, tried: Iterable[Tried]) -> str:
         return _sentences(first, *(f"{name} failed: {why}" for name, why in tried), *missing, by_hand)
 
-    # Nobody's power is cut then: the host may have booted meanwhile, and run VMs.
-    in_the_dark = now.mono - signs.known_until >= BLIND_SECONDS
+    in_the_dark = signs.are_dark(now.mono)
     current = _current(active, progress.asked)
     if current is None and in_the_dark:
         return Step(None, progress, why=told(DARK, progress.tried), after=DARK_PAUSE)
@@ -365,6 +368,8 @@ def _remediated(attempt: _Attempt) -> _Outcome:
     Nobody but medik8s tries again before it is late: it repeats by itself.
     """
     found, seconds = attempt.signs.remediation, attempt.provider.timeout_seconds
+    if not isinstance(found, FenceAgentsRemediation) and attempt.signs.are_dark(attempt.now):
+        return _Pending((), DARK, DARK_PAUSE)
     if not isinstance(found, FenceAgentsRemediation):
         return _Pending((), "a remediation is asked for", None, _remediation(attempt))
     late = attempt.signs.remediation_since + seconds
