@@ -199,12 +199,12 @@ class StormBrake(Model):
     """When so many hosts seem to fail at once that people shall look first: the network may be to blame."""
 
     max_hosts: Annotated[int, Field(ge=1, le=1000)] = 2
-    """At most so many hosts are fenced at a time."""
+    """At most so many hosts are fenced at once, which is: within an hour, and not back yet."""
     max_percent: Annotated[int, Field(ge=1, le=100)] = 50
     """And at most this share of the policy's hosts, in percent, rounded down; one host in any case."""
 
     def most(self, hosts: int) -> int:
-        """How many of so many hosts may be fenced at a time."""
+        """How many of so many hosts may be fenced at once."""
         return min(self.max_hosts, max(1, hosts * self.max_percent // 100))
 
 

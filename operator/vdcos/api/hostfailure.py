@@ -63,7 +63,7 @@ class HostFailureSpec(Model):
     """For people: confirm that the host is down, where no power switch can tell."""
     approved: bool = False
     """For people: go on although more hosts failed at once than the policy's storm brake lets pass, or the policy is
-    paused or gone."""
+    paused or gone. It counts for this failure only."""
 
     rules = (
         Rule(
@@ -194,6 +194,9 @@ class HostFailureStatus(Status):
     """The proof that the host is down. Nothing restarts without it."""
     still_alive: StillAlive | None = None
     """The host was heard after it was proved to be down: the proof was wrong."""
+    storm: Annotated[int, Field(ge=0)] = 0
+    """How many hosts seemed to have failed at once when the storm brake stopped this failure, which waits for a person
+    since, whatever becomes of the others. 0 when it did not."""
     cordoned: bool = False
     """The Node was cordoned because of this failure, and will be uncordoned."""
     tainted: bool = False

@@ -79,6 +79,8 @@ UNPAUSED = "kubevirt.io/virtual-machine-unpaused"
 OFFERS = {"cpu": "8", "memory": "64Gi", "pods": "110", "bridge.network.kubevirt.io/br0": "110", "vdcos.dev/nvme": "4"}
 ORPHANED = 60.0
 """Seconds after which pods are removed whose node does not exist any more."""
+APART = 1.2
+"""Seconds by which hosts that came at once differ in when they give signs of life."""
 MONITOR_GRACE = 40.0
 """Seconds without a sign of life after which a node is called NotReady."""
 EVICTION = 300.0
@@ -325,12 +327,14 @@ class Cluster:
         self.api.create(LEASE, {"apiVersion": LEASE.api_version, "kind": "Lease", "metadata": meta, "spec": spec})
 
     def last_sign(self, name: str, every: float, until: float) -> float:
-        """When a host last gave a sign of life by then, of one that it gives at intervals while it is heard."""
+        """When a host last gave a sign of life by then, of one that it gives at intervals while it is heard: first when
+        it comes, and from then on each host at a time of its own."""
         host = self.hosts.get(name)
         if host is None or not self.lively:
             return -math.inf
-        lasted = min(until, self.silent_since.get(name, math.inf)) - host.up_since
-        return host.up_since + math.floor(lasted / every) * every if lasted >= 0 else -math.inf
+        since, early = host.up_since, (host.index - 1) * APART % every
+        lasted = min(until, self.silent_since.get(name, math.inf)) - since
+        return max(since, since - early + math.floor((lasted + early) / every) * every) if lasted >= 0 else -math.inf
 
     def gives_signs(self, name: str) -> bool:
         """Whether a host goes on giving signs of life."""

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from vdcos import api
-from vdcos.api.hapolicy import Recovery, StormBrake
+from vdcos.api.hapolicy import Recovery
 from vdcos.core import hosts, kinds, marks
 from vdcos.core.amounts import Amounts
 from vdcos.core.foreign.kubernetes import Lease, Node
@@ -20,6 +20,7 @@ from vdcos.services.hostfailure.restart import OBSERVED_SECONDS
 from vdcos.testing.apiserver import Held
 from vdcos.testing.cluster import NODE, POD, VM, VMI, admits
 from vdcos.testing.contents import conditions_are_of_this_spec
+from vdcos.testing.faults import Several
 from vdcos.testing.hypervisor.node import boot_id
 from vdcos.testing.hypervisor.values import Entry, Fault, Happening, Host, Life
 from vdcos.testing.laws import Laws, essence_of
@@ -34,6 +35,8 @@ UNCERTAIN = 12.0
 """Seconds within which it is told, beyond that, that nothing is certain about a host."""
 CLOCKS = 130.0
 """Seconds by which clocks are set wrong here, at most."""
+AT_ONCE = 3600.0 - 2 * CLOCKS
+"""Hosts whose power is cut within so many seconds are fenced at once: an hour, by whatever clock."""
 UNHEARD = 1.0
 """Seconds within which a host that is back need not have been heard yet."""
 HUMAN = ("kubectl patch", "confirm it", "repair it", "Cut its power by hand")
@@ -180,7 +183,7 @@ def _power_is_cut_with_open_eyes(world: World, replica: Replica, item: Item, ask
     """No power is cut by who hears nothing of hosts, nor of a host that has booted, and could be heard."""
     if (name := (item.key.name, ask.id)) in world.begun:
         raise Violation("effects once", f"{ask.id} of {item.key} is begun twice")
-    world.begun.add(name)
+    world.begun[name] = world.now
     if world.now - replica.heard_at(Lease) >= BLIND_SECONDS:
         raise Violation("power with open eyes", f"{ask.target} is powered off, and nothing is heard of hosts")
     failure = world.api.get(kinds.HOST_FAILURE, item.key)
@@ -223,25 +226,44 @@ def _receipts_are_true(world: World, write: Write) -> None:
 
 
 def _people_are_asked_first(world: World, before: Held | None, after: Held) -> None:
-    """Where nothing else goes wrong, no host is fenced beyond the storm brake, nor under a paused policy."""
-    asked = [(held.tree.get("status", {}) if held is not None else {}).get("asked") for held in (before, after)]
-    spec = after.tree["spec"]
-    if asked[0] or not asked[1] or type(world.faults) is not Faults or spec.get("approved") or "confirmedDown" in spec:
+    """Nothing is fenced that the storm brake has stopped, unless a person has let it go. Where nothing goes wrong with
+    what is written and heard, nothing is fenced under a paused policy, nor beyond the storm brake: those count that
+    seem to have failed, and those whose power we have cut a short while ago without a person's word, and that have not
+    booted since."""
+    known = before.tree.get("status", {}) if before is not None else {}
+    if known.get("asked") or not after.tree.get("status", {}).get("asked") or _was_let_go(after):
         return
-    policy = world.api.get(kinds.HA_POLICY, Key("", spec["policy"]))
+    if any(condition["reason"] == "StormBrake" for condition in known.get("conditions", ())):
+        raise Violation("people are asked first", f"{after.key} is fenced, and a person was asked and is silent")
+    if not _all_is_heard(world):
+        return
+    policy = world.api.get(kinds.HA_POLICY, Key("", after.tree["spec"]["policy"]))
     if policy is None or "paused" in policy.tree["spec"]:
         raise Violation("people are asked first", f"{after.key} is fenced, and its policy is paused or gone")
-    unproved = {
-        failure.tree["spec"]["host"]
-        for failure in world.api.all(kinds.HOST_FAILURE)
-        if "receipt" not in failure.tree.get("status", {})
-        and failure.tree.get("status", {}).get("phase") != "Completed"
-    }
-    brake = StormBrake().most(len(world.cluster.hosts))
-    if len(unproved) > brake:
-        raise Violation(
-            "people are asked first", f"{after.key} is fenced, and {len(unproved)} hosts seem to have failed"
-        )
+    going = [f for f in world.api.all(kinds.HOST_FAILURE) if f.tree.get("status", {}).get("phase") != "Completed"]
+    silent = {f.tree["spec"]["host"] for f in going if "receipt" not in f.tree.get("status", {})}
+    cut = {name for (name, _), at in world.begun.items() if world.now - at < AT_ONCE}
+    ours = {f.tree["spec"]["host"] for f in going if f.key.name in cut and not _was_let_go(f)}
+    failed = silent | {name for name in ours if not world.cluster.hosts[name].powered}
+    most = _lets_pass(policy, len(world.cluster.hosts))
+    if len(failed) > most:
+        raise Violation("people are asked first", f"{after.key} is fenced, {sorted(failed)} have failed, {most} may")
+
+
+def _all_is_heard(world: World) -> bool:
+    """Whether nothing goes wrong with what the operator writes and hears."""
+    return type(world.faults) is Faults or (isinstance(world.faults, Several) and not world.faults.each)
+
+
+def _was_let_go(failure: Held) -> bool:
+    """Whether a person has let a failure go on, whatever the storm brake says."""
+    return bool(failure.tree["spec"].get("approved")) or "confirmedDown" in failure.tree["spec"]
+
+
+def _lets_pass(policy: Held, count: int) -> int:
+    """How many of so many hosts may be fenced at once, as the API's reference has it."""
+    brake = policy.tree["spec"].get("stormBrake", {})
+    return int(min(brake.get("maxHosts", 2), max(1, count * brake.get("maxPercent", 50) // 100)))
 
 
 def _used_again_after_a_quiet_time(world: World, write: Write) -> None:

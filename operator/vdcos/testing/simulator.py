@@ -222,8 +222,8 @@ class World:
         self.replicas: dict[str, Replica] = {}
         self.flying: dict[int, Request] = {}
         """Requests on their way whose sender has ended."""
-        self.begun: set[tuple[str, str]] = set()
-        """The effects outside that were begun, by object and id."""
+        self.begun: dict[tuple[str, str], float] = {}
+        """When each effect outside was begun, by object and id."""
         self.deleted: set[tuple[Resource, Key]] = set()
         """What somebody other than the operator deleted by hand."""
         self.served = tuple(served) if served is not None else _remembering()
@@ -250,7 +250,7 @@ class World:
         twin.trace = None if self.trace is None else list(self.trace)
         twin.cluster = self.cluster.fork(twin.api, twin.later)
         twin.tried, twin._agenda, twin.flying = list(self.tried), list(self._agenda), dict(self.flying)
-        twin.deleted, twin.begun = set(self.deleted), set(self.begun)
+        twin.deleted, twin.begun = set(self.deleted), dict(self.begun)
         twin.failures, twin.refusing = dict(self.failures), dict(self.refusing)
         twin.replicas = {name: replica.fork(twin) for name, replica in self.replicas.items()}
         return twin

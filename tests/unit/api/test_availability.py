@@ -170,6 +170,7 @@ def test_what_the_operator_writes_can_be_read() -> None:
             "tainted": True,
             "failover": True,
             "stillAlive": {"word": "Ada: unplugged", "renewed": "2026-01-01T12:00:00.000000Z"},
+            "storm": 3,
             "released": True,
             "vms": {"total": 3, "running": 1, "starting": 0, "held": 1, "failed": 1, "notRestarted": stays},
             "backSince": at,

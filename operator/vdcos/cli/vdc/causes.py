@@ -379,7 +379,7 @@ _HOST_FAILURE: Mapping[str, Cause] = {
     "HeardAgain": Cause("the host is heard again; if that goes on, all is put back and nothing restarts"),
     "StormBrake": Cause(
         "more hosts failed at once than the HAPolicy lets pass",
-        "look at the network first; if the hosts are dead indeed, set spec.approved: true",
+        "look at the network first; if the hosts are dead indeed, set spec.approved: true of each failure",
     ),
     "Paused": Cause(
         "the HAPolicy is paused", "remove spec.paused of the HAPolicy, or set spec.approved: true", "HAPolicy"

@@ -63,8 +63,9 @@ class Seen:
     failover: bool
     """There are hosts that are kept for failover."""
     policy: api.HAPolicy | None
-    unfenced: int
-    """Other hosts under the same policy that have failed, and are not proved to be down yet."""
+    others: tuple[str, ...]
+    """When each of the other hosts under the same policy that have failed, and have not booted since, was proved to be
+    down; "" for those that are not."""
     failed: tuple[str, ...]
     """When this host has failed, this time and before, false alarms left out; as Kubernetes writes times."""
     signs: Signs
@@ -113,7 +114,7 @@ def look(key: Key, world: Snapshot) -> Seen:
         host=host if isinstance(host, api.Host) else None,
         failover=any(marks.has(node, marks.FAILOVER_ONLY) for node in world.all(Node)),
         policy=policy if isinstance(policy, api.HAPolicy) else None,
-        unfenced=_unfenced(failure, world) if failure else 0,
+        others=_others(failure, world) if failure else (),
         failed=_failed(name, world),
         signs=signs,
         silent=heard - since if since is not None else 0.0,
@@ -138,12 +139,24 @@ def _is_connected(name: str, world: Snapshot) -> bool:
     return isinstance(host, api.Host) and host.status.state == "Connected"
 
 
-def _unfenced(failure: api.HostFailure, world: Snapshot) -> int:
-    others = (world.get(api.HostFailure, key) for key in world.keys(failures.OPEN_UNDER, failure.spec.policy))
-    silent = {
-        other.spec.host for other in others if isinstance(other, api.HostFailure) and other.status.receipt is None
-    }
-    return len(silent - {failure.spec.host})
+def has_booted(failure: api.HostFailure, node: Any) -> bool:
+    """The same machine shows another incarnation than the one that failed."""
+    if not isinstance(node, Node):
+        return False
+    info = node.status.node_info
+    return info.boot_id not in ("", failure.spec.incarnation) and info.system_uuid == failure.spec.machine != ""
+
+
+def _others(failure: api.HostFailure, world: Snapshot) -> tuple[str, ...]:
+    proved: dict[str, str] = {}
+    for key in world.keys(failures.OPEN_UNDER, failure.spec.policy):
+        other = world.get(api.HostFailure, key)
+        if not isinstance(other, api.HostFailure) or other.spec.host == failure.spec.host:
+            continue
+        if not has_booted(other, world.get(Node, Key("", other.spec.host))):
+            at = other.status.receipt.at if other.status.receipt is not None else ""
+            proved[other.spec.host] = min(at, proved.get(other.spec.host, at))
+    return tuple(sorted(proved.values()))
 
 
 def _failed(host: str, world: Snapshot) -> tuple[str, ...]:

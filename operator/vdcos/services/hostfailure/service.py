@@ -18,13 +18,15 @@ from vdcos.core.service import Write
 from vdcos.core.snapshot import Snapshot
 from vdcos.providers.fencing import fence
 from vdcos.services.hostfailure import restart
-from vdcos.services.hostfailure.seen import INDEXES, WATCHES, Seen, look
+from vdcos.services.hostfailure.seen import INDEXES, WATCHES, Seen, has_booted, look
 
 FENCED = "Fenced"
 RESTARTED = "Restarted"
 RECOVERED = "Recovered"
 
 MOST_EVENTS = 50
+STORM_SECONDS = 3600.0
+"""Hosts that are proved to be down within so many seconds have failed at once, unless they have booted since."""
 SETTLED_SECONDS = 1.0
 """After a renewal of a silent host's Lease, until its Node must have been heard, too."""
 
@@ -73,10 +75,7 @@ class Case:
     @property
     def has_booted(self) -> bool:
         """The same machine shows another incarnation: nothing has to be done to it, and nobody has to be asked."""
-        if self.node is None:
-            return False
-        info = self.node.status.node_info
-        return info.boot_id not in ("", self.cr.spec.incarnation) and info.system_uuid == self.cr.spec.machine != ""
+        return has_booted(self.cr, self.seen.node)
 
     def came_later(self, held: Object) -> bool:
         """Whether a pod or an instance on the host is of its next life. By the API server's clock alone: what was made
@@ -360,7 +359,8 @@ def _false_alarm(case: Case) -> Step | None:
 
 
 def _held(case: Case) -> Step | None:
-    """A person is to look first."""
+    """A person is to look first. What the storm brake has stopped goes on by a person's word, whatever becomes of other
+    failures meanwhile, or when its host shows that it lives, or has booted."""
     cr, seen = case.cr, case.seen
     if cr.status.asked or cr.spec.approved or cr.spec.confirmed_down is not None or case.has_booted:
         return None
@@ -372,25 +372,35 @@ def _held(case: Case) -> Step | None:
         reason = seen.policy.spec.paused.reason
         return _waits(case, "Paused", f"HAPolicy {cr.spec.policy} is paused: {reason}. Remove spec.paused. {approve}")
     watched = seen.policy.status.hosts.count if seen.policy.status.hosts is not None else 1
-    most = seen.policy.spec.storm_brake.most(watched)
-    if seen.unfenced + 1 > most:
+    if (storm := cr.status.storm or _storm(case, watched)) > 0:
         return _waits(
             case,
             "StormBrake",
-            f"{seen.unfenced + 1} of {watched} hosts seem to have failed at once, and the storm brake of HAPolicy "
-            f"{cr.spec.policy} lets {most} pass: the network may be to blame. {approve}",
+            f"{storm} of {watched} hosts seemed to have failed at once, more than the storm brake of HAPolicy "
+            f"{cr.spec.policy} lets pass: the network may be to blame. This one waits until you have looked. {approve}",
+            storm,
         )
     return None
 
 
-def _waits(case: Case, reason: str, message: str) -> Step:
+def _storm(case: Case, watched: int) -> int:
+    """How many hosts have failed at once, if that is more than the storm brake lets pass; 0 if it is not. It may be us
+    who have cut the power of those that are proved to be down."""
+    assert case.seen.policy is not None
+    proved = [counts.age(at, case.now) for at in case.seen.others if at]
+    failed = 1 + case.seen.others.count("") + sum(age < STORM_SECONDS for age in proved)
+    return failed if failed > case.seen.policy.spec.storm_brake.most(watched) else 0
+
+
+def _waits(case: Case, reason: str, message: str, storm: int = 0) -> Step:
     said = (
         conditions.false(FENCED, reason, message),
         conditions.false(RESTARTED, reason, "nothing restarts before the host is proved to be down"),
         conditions.false(RECOVERED, reason, "nothing was done to it"),
     )
+    fields: dict[str, Any] = {"cordoned": _is_cordoned(case), **({"storm": storm} if storm else {})}
     event = "" if _has(case, reason) else f"held: {reason}"
-    return Step("Held", said, tuple(_cordon(case)), status={"cordoned": _is_cordoned(case)}, event=event)
+    return Step("Held", said, tuple(_cordon(case)), status=fields, event=event)
 
 
 def _fencing(case: Case) -> Step:

@@ -491,48 +491,135 @@ def test_without_its_policy_it_waits() -> None:
     assert happened(there) == ["held: PolicyGone"]
 
 
-def others(*receipts: bool, **spec: Any) -> list[Tree]:
-    """Failures of other hosts, and whether each is proved to be down."""
-    proof = {"provider": "manual", "how": "Confirmed", "proof": "x", "incarnation": "x", "at": "2026-01-01T00:00:00Z"}
-    return [
-        d.failure(
-            f"other-{n}", {"phase": "Fencing", **({"receipt": proof} if proved else {})}, host=f"host-{n}", **spec
-        )
-        for n, proved in enumerate(receipts, 2)
-    ]
+def ago(seconds: float) -> str:
+    """So long before the failure is looked at."""
+    return counts.stamp(World().now._replace(wall=World().now.wall + 20.0 - seconds))
+
+
+def others(*proved: str, booted: Sequence[int] = (), phase: str = "Fencing", **spec: Any) -> list[Tree]:
+    """Other hosts that have failed, when each was proved to be down, and which of them have booted since."""
+    proof = {"provider": "manual", "how": "Confirmed", "proof": "x", "incarnation": "x"}
+    found = []
+    for n, at in enumerate(proved, 2):
+        known = {"phase": phase, **({"receipt": {**proof, "at": at}} if at else {})}
+        found.append(d.failure(f"other-{n}", known, **{"host": f"host-{n}", **spec}))
+        found.append(d.node(f"host-{n}", d.NEXT_BOOT if n in booted else d.BOOT))
+    return found
 
 
 def covering(count: int, **spec: Any) -> Tree:
     return {**d.policy(**spec), "status": {"hosts": {"count": count, "names": []}}}
 
 
-STORMS: list[tuple[str, list[Tree], Tree, bool]] = [
-    ("it alone", [], covering(4), False),
-    ("two of four", others(False), covering(4), False),
-    ("three of four", others(False, False), covering(4), True),
-    ("three, and one is proved to be down", others(False, True), covering(4), False),
-    ("two of three", others(False), covering(3), True),
-    ("as many as are let pass", others(False, False), covering(10, stormBrake={"maxHosts": 3}), False),
-    ("of another policy", others(False, False, policy="test"), covering(4), False),
-    ("the policy has not counted yet", [], d.policy(), False),
-    ("two, and the policy has not counted yet", others(False), d.policy(), True),
-    ("over already", [{**each, "status": {"phase": "Completed"}} for each in others(False, False)], covering(4), False),
+NOT_YET, NOW, LONG_AGO = "", ago(5.0), ago(3600.0)
+
+STORMS: list[tuple[str, list[Tree], Tree, int]] = [
+    ("it alone", [], covering(4), 0),
+    ("two of four", others(NOT_YET), covering(4), 0),
+    ("three of four", others(NOT_YET, NOT_YET), covering(4), 3),
+    ("three, and one is proved to be down", others(NOT_YET, NOW), covering(4), 3),
+    ("three, and two are proved to be down", others(NOW, NOW, phase="Recovering"), covering(4), 3),
+    ("by a clock that was set back", others(NOW, ago(-60.0)), covering(4), 3),
+    ("almost an hour ago", others(NOT_YET, ago(3599.0)), covering(4), 3),
+    ("an hour ago", others(NOT_YET, LONG_AGO), covering(4), 0),
+    ("longer than that ago, and two now", others(NOT_YET, LONG_AGO, NOW), covering(4), 3),
+    ("one has booted since", others(NOT_YET, NOW, booted=[3]), covering(4), 0),
+    ("one has booted by itself", others(NOT_YET, NOT_YET, booted=[2]), covering(4), 0),
+    ("another machine has the name", others(NOT_YET, NOW, booted=[3], machine="another"), covering(4), 3),
+    ("the node is gone", [each for each in others(NOT_YET, NOW) if each["kind"] != "Node"], covering(4), 3),
+    ("two of three", others(NOT_YET), covering(3), 2),
+    ("as many as are let pass", others(NOT_YET, NOT_YET), covering(10, stormBrake={"maxHosts": 3}), 0),
+    ("of another policy", others(NOT_YET, NOT_YET, policy="test"), covering(4), 0),
+    ("the policy has not counted yet", [], d.policy(), 0),
+    ("two, and the policy has not counted yet", others(NOT_YET), d.policy(), 2),
+    ("over already", others(NOT_YET, NOW, phase="Completed"), covering(4), 0),
+    ("the same host", others(NOT_YET, NOT_YET, host=d.HOST), covering(4), 0),
 ]
 
 
-@pytest.mark.parametrize("reason, more, policy, held", STORMS, ids=[row[0] for row in STORMS])
-def test_the_storm_brake(reason: str, more: list[Tree], policy: Tree, held: bool) -> None:
+@pytest.mark.parametrize("reason, more, policy, storm", STORMS, ids=[row[0] for row in STORMS])
+def test_the_storm_brake(reason: str, more: list[Tree], policy: Tree, storm: int) -> None:
     there = dead(*more, policy=policy)
     settle(there)
-    assert (status(there)["phase"] == "Held") is held
-    if held:
+    assert status(there).get("storm", 0) == storm
+    assert (status(there)["phase"] == "Held") is (storm > 0)
+    if storm:
         assert said(there)["Ready"] == ("False", "StormBrake")
-        assert f"{len(more) + 1} of " in message(there, "Ready")
+        assert f"{storm} of " in message(there, "Ready")
         assert happened(there) == ["held: StormBrake"]
 
 
+def over(there: World, *names: str) -> None:
+    for name in names:
+        there.change(api.HostFailure, Key("", name), status={"phase": "Completed", "outcome": "FalseAlarm"})
+
+
+def gone(there: World) -> None:
+    for name in ("other-2", "other-3"):
+        there.remove(api.HostFailure, Key("", name))
+
+
+def lifted(there: World) -> None:
+    there.change(api.HAPolicy, Key("", d.POLICY), spec={"stormBrake": {"maxHosts": 4, "maxPercent": 100}})
+
+
+LESS: list[tuple[str, Callable[[World], None]]] = [
+    ("others are back", lambda there: over(there, "other-2", "other-3")),
+    ("others have failed for long", lambda there: d.later(there, 7200.0)),
+    ("others are gone", gone),
+    ("the brake lets more pass", lifted),
+]
+
+
+@pytest.mark.parametrize("reason, happens", LESS, ids=[row[0] for row in LESS])
+def test_what_the_storm_brake_has_stopped_waits_for_a_person(reason: str, happens: Callable[[World], None]) -> None:
+    """Whatever becomes of the others: the words say so of each failure."""
+    there = dead(*others(NOT_YET, NOW), policy=covering(4))
+    settle(there)
+    happens(there)
+    plan = settle(there)
+    assert (plan.actions, plan.asks) == ((), ())
+    assert said(there)["Ready"] == ("False", "StormBrake")
+    assert "3 of " in message(there, "Ready")
+    assert happened(there) == ["held: StormBrake"]
+    there.change(api.HostFailure, KEY, spec={"approved": True})
+    assert [ask.id for ask in settle(there).asks] == [OFF]
+
+
+def test_it_waits_though_its_policy_was_paused_meanwhile() -> None:
+    there = dead(*others(NOT_YET, NOW), policy=covering(4))
+    settle(there)
+    there.change(api.HAPolicy, Key("", d.POLICY), spec={"paused": {"reason": "x"}})
+    settle(there)
+    assert said(there)["Ready"] == ("False", "Paused")
+    over(there, "other-2")
+    there.change(api.HAPolicy, Key("", d.POLICY), spec={"paused": None})
+    settle(there)
+    assert said(there)["Ready"] == ("False", "StormBrake")
+
+
+BACK: list[tuple[str, Callable[[World], None], str]] = [
+    ("it is heard again", d.renew, "Completed"),
+    ("it has booted", d.boot, "Recovering"),
+]
+
+
+@pytest.mark.parametrize("reason, happens, phase", BACK, ids=[row[0] for row in BACK])
+def test_what_the_storm_brake_has_stopped_goes_on_when_the_host_is_back(
+    reason: str, happens: Callable[[World], None], phase: str
+) -> None:
+    there = dead(*others(NOT_YET, NOW), policy=covering(4))
+    settle(there)
+    happens(there)
+    d.later(there, module.SETTLED_SECONDS)
+    settle(there)
+    assert status(there)["phase"] == phase
+    assert "asked" not in status(there)
+
+
 def test_a_failure_that_cannot_be_read_does_not_count() -> None:
-    more = [{**each, "spec": {**each["spec"], "approved": 1}} for each in others(False, False)]
+    known = [each for each in others(NOT_YET, NOT_YET) if each["kind"] != "Node"]
+    more = [{**each, "spec": {**each["spec"], "approved": 1}} for each in known]
     there = dead(*more, policy=covering(4))
     settle(there)
     assert status(there)["phase"] == "Fencing"
@@ -547,7 +634,7 @@ GO_ON: list[tuple[str, Callable[[World], None]]] = [
 @pytest.mark.parametrize("policy", [d.policy(paused={"reason": "x"}), covering(1)], ids=["paused", "a storm"])
 @pytest.mark.parametrize("reason, act", GO_ON, ids=[row[0] for row in GO_ON])
 def test_a_person_lets_it_go_on(reason: str, act: Callable[[World], None], policy: Tree) -> None:
-    there = dead(*others(False), policy=policy)
+    there = dead(*others(NOT_YET), policy=policy)
     settle(there)
     assert status(there)["phase"] == "Held"
     act(there)
@@ -1029,7 +1116,7 @@ def wakes(there: World, kind: type[Any], held: Any) -> set[str]:
 
 
 def test_whatever_belongs_to_it_wakes_it() -> None:
-    there = fenced(dead(d.ran("web"), d.migration("web"), TEMPLATE, *others(False), policy=covering(4)))
+    there = fenced(dead(d.ran("web"), d.migration("web"), TEMPLATE, *others(NOT_YET), policy=covering(4)))
     settle(there)
     web, name = Key("shop", "web"), {d.FAILURE}
     woken: Mapping[type[Any], Key] = {
