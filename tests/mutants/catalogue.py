@@ -600,6 +600,12 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("The failure of a host is declared again and again", f"{POLICY}/service.py",
            "and not _open(each.host)", "and True",
            (Run("host dies"),)),
+    Mutant("A life that was taken for dead once is never watched again", f"{POLICY}/service.py",
+           "    return host.is_proved_down or any(\n"
+           "        failure.spec.incarnation == incarnation and failure.status.phase != \"Completed\" for",
+           "    return any(\n"
+           "        failure.spec.incarnation == incarnation and failure.status.outcome != \"FalseAlarm\" for",
+           (Run("a host that was taken for dead, and whose node was deleted, dies"),)),
     Mutant("The answer to a patch of a Node enters what is known of its heartbeat", ENGINE,
            "for kind in store.kinds if issubclass(kind, Object) and not kind.partial",
            "for kind in store.kinds if issubclass(kind, Object)",

@@ -53,6 +53,7 @@ BUDGETS: Mapping[str, int] = {
     "the policy is paused, and the host is heard again": 21,
     "the node is deleted while the host is fenced": 48,
     "the node is deleted after the restart": 50,
+    "a host that was taken for dead, and whose node was deleted, dies": 81,
     "priorities and dependencies": 83,
     "the BMC is hasty, and the host is cut off": 53,
     "somebody confirms another life": 20,

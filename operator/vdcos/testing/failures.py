@@ -201,6 +201,21 @@ class UnplugAgain(Unplug):
 
 
 @dataclass(frozen=True)
+class SayDown:
+    """Somebody says that a host is down, and is wrong."""
+
+    host: str = VICTIM
+
+    def __call__(self, world: World) -> None:
+        word = {"by": "Bob", "why": "it does not answer"}
+        _patch_failures(
+            world,
+            self.host,
+            lambda failure: {"confirmedDown": {"incarnation": failure.tree["spec"]["incarnation"], **word}},
+        )
+
+
+@dataclass(frozen=True)
 class Counted:
     """So many VMs ran on the host, as its failure has it, where nothing else has gone wrong. Raises Violation."""
 
@@ -623,6 +638,12 @@ def failures() -> tuple[HostScenario, ...]:
                      vms=TWO, outcomes=("Superseded",), timed=True),
         HostScenario("the node is deleted after the restart", (dies(), Delete(NODE, VICTIM), back()), BOTH, base,
                      vms=TWO, outcomes=("Superseded",)),
+        HostScenario("a host that was taken for dead, and whose node was deleted, dies",
+                     (at_once(cut(), Later(40.0, When(OPEN, SayDown(), patience=60.0))), Delete(NODE, VICTIM), back(),
+                      _closed(True, *OTHERS), Create(vm("late")), _closed(False, *OTHERS),
+                      at_once(RunsOn("shop/late", VICTIM), dies(), Later(60.0, Told(BY_HAND)), Later(80.0, UNPLUGGED)),
+                      Runs("shop/late"), back()), LATE, bare,
+                     outcomes=("Superseded", "Recovered"), timed=True),
         HostScenario("priorities and dependencies", (dies(), back()),
                      {f"shop/{name}": "Ready" for name in ("a", "b", "c", "d")}, base,
                      vms=(vm("a", "Highest", needs="d"), vm("b", "Low"), vm("c", "High"), vm("d", "Lowest"))),

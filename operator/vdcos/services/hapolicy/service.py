@@ -76,12 +76,11 @@ def _failures(cr: api.HAPolicy, judged: Sequence[Judged], now: Instant) -> list[
 
 def _open(host: SeenHost) -> bool:
     """Whether a failure of this life of the host is being dealt with, or has been to its end and the host was not
-    heard again since: what is proved to be down cannot die."""
+    heard again since: what is proved to be down cannot die. One that was heard lives, whatever the proof was: its Node
+    was deleted by mistake, perhaps."""
     incarnation = host.node.status.node_info.boot_id
-    return any(
-        failure.spec.incarnation == incarnation
-        and (failure.status.phase != "Completed" or failure.status.outcome != "FalseAlarm")
-        for failure in host.failures
+    return host.is_proved_down or any(
+        failure.spec.incarnation == incarnation and failure.status.phase != "Completed" for failure in host.failures
     )
 
 

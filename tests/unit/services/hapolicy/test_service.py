@@ -209,13 +209,30 @@ def test_a_node_without_a_machine_id_is() -> None:
     assert declared(there)[0].spec.machine == ""
 
 
+def over(outcome: str, renewed: str = d.RENEWED, **more: Any) -> Tree:
+    """A failure that is over, and when its host was heard last before it was proved to be down."""
+    proof = {"provider": "cloud", "how": "NodeDeleted", "proof": "x", "incarnation": "x", "at": "2026-01-01T00:00:00Z"}
+    return {"phase": "Completed", "outcome": outcome, "receipt": {**proof, "renewed": renewed}, **more}
+
+
+EARLIER = "2026-01-01T11:00:00.000000Z"
+CONFIRMED: Tree = {"stillAlive": {"word": "", "renewed": d.RENEWED}}
 BEFORE: list[tuple[str, Tree, str, bool]] = [
     ("its failure goes on", {"phase": "Fencing"}, d.BOOT, False),
+    (
+        "its failure goes on, and it was heard",
+        {**over("", EARLIER), "phase": "Restarting", "outcome": None},
+        d.BOOT,
+        False,
+    ),
     ("its failure has just been declared", {}, d.BOOT, False),
-    ("a failure of this life is over", {"phase": "Completed", "outcome": "Recovered"}, d.BOOT, False),
-    ("and its node was made anew", {"phase": "Completed", "outcome": "Superseded"}, d.BOOT, False),
+    ("a failure of this life is over", over("Recovered"), d.BOOT, False),
+    ("and its node was deleted, and made anew by hand", over("Superseded"), d.BOOT, False),
+    ("and its node was made anew by itself: it was heard since", over("Superseded", EARLIER), d.BOOT, True),
+    ("and it was heard, and confirmed, and not heard since", over("Superseded", EARLIER, **CONFIRMED), d.BOOT, False),
+    ("its Lease went with its node, and is there again", over("Superseded", ""), d.BOOT, True),
     ("it was a false alarm", {"phase": "Completed", "outcome": "FalseAlarm"}, d.BOOT, True),
-    ("a failure of another life is over", {"phase": "Completed", "outcome": "Recovered"}, "boot-0", True),
+    ("a failure of another life is over", over("Recovered"), "boot-0", True),
     ("a failure of another life goes on", {"phase": "Recovering"}, "boot-0", True),
 ]
 
