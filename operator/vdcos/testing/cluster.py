@@ -138,6 +138,10 @@ class Cluster:
         """Hosts whose BMC says Off for a moment as soon as it has accepted a power-off."""
         self.accepted: dict[str, float] = {}
         """When each BMC last accepted one."""
+        self.anew: Mapping[Key, Tree] = {}
+        """Pods that somebody's controller makes anew as soon as they are gone."""
+        self.slow = 0.0
+        """Seconds for which the deletion of a pod is on its way, and its answer."""
         self.hosts = {f"host-{i}": Host(f"host-{i}", i) for i in range(1, hosts + 1)}
         self.entries: list[Entry] = []
         self._pending: set[Call] = set()
@@ -145,7 +149,7 @@ class Cluster:
     def fork(self, api: ApiServer, later: Later) -> "Cluster":
         twin = copy_of(self)
         twin.api, twin.later = api, later
-        twin.silent_since, twin.accepted = dict(self.silent_since), dict(self.accepted)
+        twin.silent_since, twin.accepted, twin.anew = dict(self.silent_since), dict(self.accepted), dict(self.anew)
         twin.hosts, twin.entries, twin._pending = dict(self.hosts), list(self.entries), set(self._pending)
         return twin
 
@@ -181,6 +185,8 @@ class Cluster:
         held = change.held
         if change.type == "DELETED":
             self._collect(held)
+            if resource == POD and held.key in self.anew:
+                self.api.create(POD, self.anew[held.key])
         elif held.meta.get("ownerReferences") and (change.type == "ADDED" or self._got_dead_owners(resource, held)):
             self._call("gc", (resource, held.key))
         if resource in (VM, VMI):
@@ -226,7 +232,7 @@ class Cluster:
             tuple((name, round(max(at, long_ago), 1)) for name, at in times.items())
             for times in (self.silent_since, self.accepted)
         )
-        signs = silent, accepted, self.near, self.hasty
+        signs = silent, accepted, self.near, self.hasty, tuple(self.anew), self.slow
         return signs, tuple(
             (
                 host.powered, host.connected, host.hung, host.boots, host.session, host.handler, host.addresses,

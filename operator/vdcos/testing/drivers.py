@@ -179,7 +179,7 @@ class Explorer:
                     end = End(0, essence)
                     break
             attempts, twin = world.attempts, None
-            if snapshots and acting is not None:
+            if snapshots and acting is not None and not acting.talking:
                 twin = world.fork()
             world.step(following)
             if due == math.inf:

@@ -11,7 +11,7 @@ from vdcos.core.foreign.kubernetes import NODE_LEASES, Lease
 from vdcos.core.objects import Key
 from vdcos.providers.failover.room import INSUFFICIENT
 from vdcos.testing import builders
-from vdcos.testing.apiserver import Held
+from vdcos.testing.apiserver import KUBELET, Held
 from vdcos.testing.cluster import NODE, POD, Tell
 from vdcos.testing.hypervisor.values import (
     ClearFault,
@@ -317,6 +317,34 @@ class HoldPods:
                 others = [each for each in pod.meta.get("finalizers", ()) if each != HOLDER]
                 wanted = [*others, *([HOLDER] if self.held else [])]
                 world.api.merge_patch(POD, pod.key, {"metadata": {"finalizers": wanted or None}}, "user")
+
+
+@dataclass(frozen=True)
+class MakeAnew:
+    """A controller of a tenant has a pod that calls itself a VM's, on a node of its choice, and makes it anew at once
+    when it is gone; or it is told to stop."""
+
+    host: str = VICTIM
+    wanted: bool = True
+
+    def __call__(self, world: World) -> None:
+        key = Key("shop", "decoy")
+        if not self.wanted:
+            world.cluster.anew, world.cluster.slow = {}, 0.0
+            if world.api.get(POD, key) is not None:
+                world.api.delete(POD, key)
+            return
+        labels = {"kubevirt.io": "virt-launcher", "vm.kubevirt.io/name": "decoy"}
+        compute = {"name": "compute", "image": "pause", "resources": {"requests": {"cpu": "1m", "memory": "1"}}}
+        pod = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": key.name, "namespace": key.namespace, "labels": labels, "finalizers": [KUBELET]},
+            "spec": {"nodeName": self.host, "containers": [compute], "volumes": []},
+            "status": {"phase": "Pending", "conditions": []},
+        }
+        world.cluster.anew, world.cluster.slow = {key: pod}, 0.02  # or nobody could be as fast as the operator
+        world.api.create(POD, pod)
 
 
 @dataclass(frozen=True)
@@ -673,6 +701,9 @@ def failures() -> tuple[HostScenario, ...]:
                      (at_once(HoldPods("shop/db"), dies(), Later(150.0, Runs("shop/web")),
                               Later(200.0, HoldPods("shop/db", held=False))), back()), BOTH,
                      (GOLD, policy(restart={"readyWhen": {"timeoutSeconds": 60}}), *HOSTS), vms=TWO, timed=True),
+        HostScenario("a pod on the host is made anew again and again",
+                     (at_once(dies(), Later(5.0, MakeAnew()), Later(80.0, at_once(Runs("shop/db"), Runs("shop/web"))),
+                              Later(90.0, MakeAnew(wanted=False))), back()), BOTH, base, vms=TWO, timed=True),
         HostScenario("VMs restart as their host dies",
                      (at_once(silent("shop/web"), Everywhere(SetFault(Fault.IGNORE_ACPI)), Later(25.0, dies()),
                               Later(60.0, speaks())), Counted(2), back()), BOTH, watched, vms=TWO, timed=True),

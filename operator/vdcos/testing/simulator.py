@@ -283,7 +283,8 @@ class World:
         return self._numbers
 
     def latency(self, request: Request) -> float:
-        return self.chance.latency() + self.faults.latency(self, request)
+        slow = self.cluster.slow if request.method == "DELETE" and request.resource == POD else 0.0
+        return self.chance.latency() + self.faults.latency(self, request) + slow
 
     def next(self) -> tuple[float, Replica | None]:
         """When the next thing happens, and which replica does it, if one does. Infinity when nothing ever will."""

@@ -13,7 +13,7 @@ from vdcos.core.foreign.kubernetes import LauncherPod, Node
 from vdcos.core.foreign.kubevirt import Migration
 from vdcos.core.foreign.medik8s import FenceAgentsRemediation
 from vdcos.core.objects import Key, Object
-from vdcos.core.plan import Action, Ask, Create, Delete, Instant, Plan
+from vdcos.core.plan import Action, Ask, Create, Delete, Instant, Patch, Plan
 from vdcos.core.service import Write
 from vdcos.core.snapshot import Snapshot
 from vdcos.providers.fencing import fence
@@ -35,6 +35,8 @@ WHAT_TO_DO = (
     "Device: free one, or add a host that has it. PodHeld: remove the finalizers of its pod. Others: kubectl describe "
     "the VM."
 )
+
+RELEASED = "nothing of the host keeps VMs from restarting"
 
 FALSE_ALARM = (
     conditions.true(FENCED, "FalseAlarm", "the host was heard again before it was fenced"),
@@ -77,10 +79,10 @@ class Case:
         """The same machine shows another incarnation: nothing has to be done to it, and nobody has to be asked."""
         return has_booted(self.cr, self.seen.node)
 
-    def came_later(self, held: Object) -> bool:
-        """Whether a pod or an instance on the host is of its next life. By the API server's clock alone: what was made
-        after the failure was noted cannot have died with the host, if that has booted since."""
-        return self.has_booted and held.metadata.creation_timestamp > self.cr.metadata.creation_timestamp
+    def was_made_since(self, held: Object) -> bool:
+        """Whether something was made after the failure was noted, by the API server's clock alone. If the host has
+        booted since, it is of its next life, and cannot have died with the host."""
+        return held.metadata.creation_timestamp > self.cr.metadata.creation_timestamp
 
     @property
     def lives(self) -> bool:
@@ -256,7 +258,10 @@ def _recovering(case: Case) -> Step | None:
         "vms": restart.summary(progress.machines),
     }
     actions, recovered, after, back = _back(case)
+    gone, later = _later(case)
+    actions += gone
     fields["backSince"] = back
+    fields["tainted"] = status.tainted or (_is_tainted(case) if case.is_same_life else None)
     over = restart.is_over(progress.machines)
     settled = recovered.status == "True" and restart.is_settled(case.policy, progress.machines, case.seen, case.now)
     withdrawn = _withdrawn(case) if settled else []
@@ -273,7 +278,7 @@ def _recovering(case: Case) -> Step | None:
         said = (_proof(case), _restarted(fields["vms"], machines, over=True), _recovered(outcome))
         return Step("Completed", said, tuple(actions), status=fields, event="the failure is over")
     phase = "Recovering" if over else "Restarting"
-    due = [seconds for seconds in (progress.after, after) if seconds is not None]
+    due = [seconds for seconds in (progress.after, after, later) if seconds is not None]
     event = ""
     if over and status.phase != "Recovering":
         event = f"{fields['vms']['running']} of {fields['vms']['total']} VMs run again"
@@ -291,7 +296,7 @@ def _releasing(case: Case) -> Step | None:
         message = f"what is left of the host cannot be seen: {seen.blind.why}"
         return Step("Releasing", (_proof(case), conditions.unknown(RESTARTED, "CannotSee", message), waiting))
     if status.vms is None:
-        there = [instance for instance in seen.instances if not case.came_later(instance)]
+        there = [each for each in seen.instances if not (case.has_booted and case.was_made_since(each))]
         machines = restart.count(case.policy, case.cr.spec.host, there, seen, now)
         counted = restart.summary(machines)
         fields: dict[str, Any] = {
@@ -307,29 +312,54 @@ def _releasing(case: Case) -> Step | None:
     ready = restart.are_prepared(case.cr.spec.host, status.machines, status.failover, seen)
     if not ready and age < restart.OBSERVED_SECONDS:
         return Step("Releasing", said, after=restart.OBSERVED_SECONDS - age)
-    actions = _release(case)
-    if not actions:
-        fields = {"released": True, "tainted": (case.node is not None and marks.has(case.node, marks.DOWN)) or None}
-        return Step("Restarting", said, after=0.0, status=fields, event="nothing of the host keeps VMs from restarting")
-    return Step("Releasing", said, tuple(actions))
+    actions, wait = _release(case), 2 * restart.OBSERVED_SECONDS - age
+    if actions and 0 < wait <= 2 * restart.OBSERVED_SECONDS:
+        return Step("Releasing", said, tuple(actions), after=wait)
+    event = "what is left of the host is still being removed" if actions else RELEASED
+    fields = {"released": True, "tainted": _is_tainted(case)}
+    return Step("Restarting", said, after=0.0, status=fields, event=event)
 
 
 def _release(case: Case) -> list[Action]:
-    actions: list[Action] = []
-    for pod in case.seen.pods:
-        if case.came_later(pod) or pod.is_held:
-            continue  # whoever holds one of his own up with a finalizer holds up nobody else
-        why = f"host {case.cr.spec.host} is down for certain: its VMs may restart"
-        key = pod.metadata.key
-        actions.append(Delete(LauncherPod.resource, key, pod.metadata.uid, why, now=True))
-    for migration in case.seen.migrations:
-        if migration.metadata.deletion_timestamp is None:
-            why = f"host {case.cr.spec.host} is down: the migration cannot end"
-            actions.append(Delete(Migration.resource, migration.metadata.key, migration.metadata.uid, why))
+    """What keeps VMs from restarting: only what was there when the failure was noted, which comes to an end. Whoever
+    makes pods anew, or holds one of his own up with a finalizer, holds up nobody else."""
+    actions: list[Action] = [_gone(case, held) for held in _left_of(case) if not case.was_made_since(held)]
     if case.node is not None and case.is_same_life:
         # Last, for it makes Kubernetes evict the very same pods, with four writes each.
         actions += marks.taint(case.node, marks.DOWN, "the host is down for certain: its volumes are free")
     return actions
+
+
+def _later(case: Case) -> tuple[list[Action], float | None]:
+    """What the release did not wait for goes while the host is down; and in how many seconds to look again. What was
+    made since has some seconds to live, or we would do nothing else where it is made anew again and again."""
+    if not (case.seen.node is None or case.is_same_life):
+        return [], None
+    actions = [action for action in _release(case) if not (case.cr.status.tainted and isinstance(action, Patch))]
+    due: list[float] = []
+    for held in _left_of(case):
+        if case.was_made_since(held):
+            wait = restart.OBSERVED_SECONDS - counts.age(held.metadata.creation_timestamp, case.now)
+            actions += [_gone(case, held)] if wait <= 0 else []
+            due += [wait] if wait > 0 else []
+    return actions, min(due, default=None)
+
+
+def _left_of(case: Case) -> list[LauncherPod | Migration]:
+    """What there is of VMs on the host, and is not going for good."""
+    pods = [pod for pod in case.seen.pods if not pod.is_held]
+    return [*pods, *(each for each in case.seen.migrations if each.metadata.deletion_timestamp is None)]
+
+
+def _gone(case: Case, held: LauncherPod | Migration) -> Delete:
+    key, uid, host = held.metadata.key, held.metadata.uid, case.cr.spec.host
+    if isinstance(held, Migration):
+        return Delete(Migration.resource, key, uid, f"host {host} is down: the migration cannot end")
+    return Delete(LauncherPod.resource, key, uid, f"host {host} is down for certain: its VMs may restart", now=True)
+
+
+def _is_tainted(case: Case) -> bool | None:
+    return (case.node is not None and marks.has(case.node, marks.DOWN)) or None
 
 
 def _false_alarm(case: Case) -> Step | None:

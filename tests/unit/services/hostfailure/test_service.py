@@ -1279,6 +1279,105 @@ def test_one_that_somebody_else_cordoned_is_not_kept_in_quarantine() -> None:
     assert node(there).spec.unschedulable, "that is theirs"
 
 
+def made(there: World, manifest: Tree) -> None:
+    """By the clock of the API server, which is ours."""
+    there.put({**manifest, "metadata": {**manifest["metadata"], "creationTimestamp": counts.stamp(there.now)}})
+
+
+def noted(*more: Tree | Sequence[Tree]) -> World:
+    """A failure that was noted a moment ago, of a host with all that was there before."""
+    there = dead(*more)
+    there.change(api.HostFailure, KEY, metadata={"creationTimestamp": counts.stamp(there.now)})
+    for kind in (LauncherPod, Migration):
+        for key in there.keys(kind):
+            there.change(kind, key, metadata={"creationTimestamp": "2023-11-14T22:00:00Z"})
+    return fenced(there)
+
+
+DECOY = Key("shop", "virt-launcher-decoy")
+
+
+def test_a_pod_that_is_made_anew_holds_up_nobody() -> None:
+    """Whoever may make pods can name their node: they go, and nothing waits for them."""
+    there = noted(d.ran("web"))
+    d.later(there, 1.0)
+    made(there, d.pod("decoy"))
+    made(there, d.migration("web"))
+    plan = settle(there)
+    assert status(there)["released"] is True
+    assert there.keys(LauncherPod) == [DECOY], "it has a few seconds to live"
+    assert plan.after == 10.0
+    d.later(there, 10.0)
+    settle(there)
+    assert there.keys(LauncherPod) == there.keys(Migration) == []
+    made(there, d.pod("decoy"))
+    d.later(there, 9.0)
+    assert settle(there).after == 1.0
+    assert there.has(LauncherPod, DECOY)
+
+
+def test_what_runs_in_the_next_life_of_a_host_has_not_died_with_it() -> None:
+    there = dead(d.ran("web"), d.vm("new"), d.child("new"))
+    there.change(api.HostFailure, KEY, metadata={"creationTimestamp": counts.stamp(there.now)})
+    there.change(VirtualMachineInstance, Key("shop", "web"), metadata={"creationTimestamp": "2023-11-14T22:00:00Z"})
+    d.boot(there)
+    d.later(there, 1.0)
+    made(there, d.instance("new"))
+    made(there, d.pod("new"))
+    settle(there)
+    assert states(there) == {"web": "Released"}
+    assert there.has(LauncherPod, Key("shop", "virt-launcher-new"))
+
+
+def test_what_is_made_on_a_host_that_has_booted_stays() -> None:
+    there = noted(d.ran("web"))
+    settle(there)
+    d.boot(there)
+    d.later(there, 1.0)
+    made(there, d.pod("decoy"))
+    d.later(there, 60.0)
+    settle(there)
+    assert there.has(LauncherPod, DECOY)
+
+
+def test_what_is_made_on_another_machine_of_the_name_stays() -> None:
+    there = noted(d.ran("web"))
+    settle(there)
+    there.change(Node, d.NODE, status={"nodeInfo": {"bootID": d.NEXT_BOOT, "systemUUID": "another"}})
+    made(there, d.pod("decoy"))
+    d.later(there, 60.0)
+    settle(there)
+    assert there.has(LauncherPod, DECOY)
+
+
+@pytest.mark.parametrize("seconds, released", [(19.0, False), (20.0, True)])
+def test_what_does_not_go_holds_nobody_up_for_ever(seconds: float, released: bool) -> None:
+    """A server that takes its time for a deletion, or for the taint, is not waited for any longer."""
+    there = noted(d.ran("web"))
+    look(there)
+    d.later(there, seconds)
+    step = there.plan(SERVICE, KEY)
+    assert (step.status or {}).get("released", False) is released
+    if not released:
+        assert (whats(step.actions), step.after) == (["Delete Pod", "Patch Node"], 1.0)
+        return
+    assert step.actions == ()
+    look(there)
+    assert happened(there)[-1] == "what is left of the host is still being removed"
+    assert "tainted" not in status(there)
+    settle(there)
+    assert there.keys(LauncherPod) == [], "it goes all the same"
+    assert marks.has(node(there), marks.DOWN)
+    assert status(there)["tainted"] is True
+
+
+def test_a_taint_that_somebody_takes_away_by_hand_is_not_put_back() -> None:
+    there = restarting(dead(d.ran("web")))
+    there.change(Node, d.NODE, spec={"taints": None})
+    settle(there)
+    assert not marks.has(node(there), marks.DOWN)
+
+
 def test_a_pod_that_somebody_holds_by_a_finalizer_holds_up_nobody_else() -> None:
     """Whoever may change pods of his namespace can put a finalizer on one: the others restart all the same."""
     there = fenced(dead(d.ran("db", HIGH), d.ran("web")))
