@@ -81,6 +81,8 @@ ORPHANED = 60.0
 """Seconds after which pods are removed whose node does not exist any more."""
 APART = 1.2
 """Seconds by which hosts that came at once differ in when they give signs of life."""
+UNNOTICED = 16.0
+"""A host that is silent for a shorter time than policies allow is not known to have been."""
 MONITOR_GRACE = 40.0
 """Seconds without a sign of life after which a node is called NotReady."""
 EVICTION = 300.0
@@ -132,6 +134,9 @@ class Cluster:
         """Counts how often a host has fallen silent, or was heard again."""
         self.silent_since: dict[str, float] = {}
         """When each host last fell silent."""
+        self.well: dict[str, tuple[int, float]] = {}
+        """How often each host had booted when it was last heard anew, and when that was: after a boot, or a silence
+        that somebody may have noticed."""
         self.near: frozenset[str] = frozenset()
         """Hosts that are cut off from the API server only: the operator reaches their kubelets' ports."""
         self.hasty: frozenset[str] = frozenset()
@@ -150,6 +155,7 @@ class Cluster:
         twin = copy_of(self)
         twin.api, twin.later = api, later
         twin.silent_since, twin.accepted, twin.anew = dict(self.silent_since), dict(self.accepted), dict(self.anew)
+        twin.well = dict(self.well)
         twin.hosts, twin.entries, twin._pending = dict(self.hosts), list(self.entries), set(self._pending)
         return twin
 
@@ -232,7 +238,8 @@ class Cluster:
             tuple((name, round(max(at, long_ago), 1)) for name, at in times.items())
             for times in (self.silent_since, self.accepted)
         )
-        signs = silent, accepted, self.near, self.hasty, tuple(self.anew), self.slow
+        well = tuple((name, boots, round(max(at, long_ago), 1)) for name, (boots, at) in self.well.items())
+        signs = silent, accepted, well, self.near, self.hasty, tuple(self.anew), self.slow
         return signs, tuple(
             (
                 host.powered, host.connected, host.hung, host.boots, host.session, host.handler, host.addresses,
@@ -265,6 +272,8 @@ class Cluster:
             self.hosts[host] = outcome.host
             if before.writing is not outcome.host.writing:
                 self.turns += 1
+                if outcome.host.writing:
+                    self._heard(outcome.host)
                 self.silent_since[host] = self.api.now if before.writing else math.inf
             self.entries += outcome.entries
             for write in outcome.writes:
@@ -281,6 +290,11 @@ class Cluster:
                 todo.append((host, self._up(host)))
         if isinstance(event, PowerOff | Partition | Hang | Recover):
             self.later(MONITOR_GRACE, Call("node", name))
+
+    def _heard(self, host: Host) -> None:
+        lasted = self.api.now - self.silent_since.get(host.name, -math.inf)
+        if lasted >= UNNOTICED or self.well[host.name][0] != host.boots:
+            self.well[host.name] = host.boots, self.api.now
 
     def _carry_out(self, host: str, write: Write) -> None:
         """A host's write. One that is refused is forgotten: the host is shown something newer."""

@@ -18,7 +18,7 @@ from vdcos.providers.witnesses.evidence import BLIND_SECONDS
 from vdcos.runtime.queue import Item
 from vdcos.services.hostfailure.restart import OBSERVED_SECONDS
 from vdcos.testing.apiserver import Held
-from vdcos.testing.cluster import NODE, POD, VM, VMI, admits
+from vdcos.testing.cluster import NODE, POD, UNNOTICED, VM, VMI, admits
 from vdcos.testing.contents import conditions_are_of_this_spec
 from vdcos.testing.faults import Several
 from vdcos.testing.hypervisor.node import boot_id
@@ -29,8 +29,6 @@ from vdcos.testing.simulator import Faults, World, Write
 from vdcos.testing.trees import Tree
 
 OURS = (kinds.HOST, kinds.HA_POLICY, kinds.HOST_FAILURE)
-UNNOTICED = 16.0
-"""A host that is silent for a shorter time than policies allow is not known to have been."""
 UNCERTAIN = 12.0
 """Seconds within which it is told, beyond that, that nothing is certain about a host."""
 CLOCKS = 130.0
@@ -276,11 +274,9 @@ def _used_again_after_a_quiet_time(world: World, write: Write) -> None:
     if not cordoned or not mark.startswith(marks.FAILURE) or still or failure is None:
         return
     host = world.cluster.hosts[write.after.key.name]
-    booted = boot_id(host) != incarnation(failure)
-    if booted and host.writing and world.now - host.up_since < Recovery().quiet_seconds - UNNOTICED:
-        raise Violation(
-            "quiet time", f"{write.after.key} is used again {world.now - host.up_since:.0f} s after its boot"
-        )
+    booted, well = boot_id(host) != incarnation(failure), world.now - world.cluster.well[host.name][1]
+    if booted and host.writing and well < Recovery().quiet_seconds - UNNOTICED:
+        raise Violation("quiet time", f"{write.after.key} is used again after it was well for {well:.0f} s")
 
 
 def _no_taint_without_a_receipt(world: World, write: Write) -> None:
