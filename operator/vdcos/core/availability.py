@@ -82,8 +82,7 @@ def turns(ranks: Mapping[Key, int], vms: Mapping[Key, Dependent | None]) -> dict
     for keys in neighbours.values():
         some = [vms[key] for key in keys]
         if any(vm is not None and vm.needs for vm in some):
-            names = [key.name for key in keys]
-            found.update(zip(keys, _turns(names, [ranks[key] for key in keys], some), strict=True))
+            found.update(zip(keys, _turns([key.name for key in keys], [ranks[key] for key in keys], some), strict=True))
     return found
 
 

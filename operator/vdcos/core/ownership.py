@@ -30,6 +30,12 @@ def owner_reference(resource: Resource, owner: Meta) -> dict[str, Any]:
     }
 
 
+def owner_name(child: Meta, owner: Resource) -> str:
+    """The name of the object of a kind of ours that controls a child, in whatever version; "" when none does."""
+    owners = (ref for ref in child.owner_references if ref.controller and ref.kind == owner.kind)
+    return next((ref.name for ref in owners if ref.api_version.partition("/")[0] == owner.group), "")
+
+
 def detached(child: Meta, label: str, owner: str) -> bool:
     """Whether a child, which names its owner in this label, is one of ours that nobody owns any more.
 

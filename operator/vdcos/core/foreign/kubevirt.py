@@ -20,6 +20,16 @@ def condition(conditions: tuple[Condition, ...], kind: str) -> Condition:
     return next((c for c in conditions if c.type == kind), Condition(kind))
 
 
+UNBOUND = "unbound immediate PersistentVolumeClaims"
+
+
+def finds_no_host(conditions: tuple[Condition, ...]) -> str:
+    """What the scheduler says of an instance that no host fits, or "". Where a claim is not bound yet, it waits for
+    storage and not for a host, and looks again."""
+    said = condition(conditions, "PodScheduled")
+    return said.message or "no host fits" if said.status == "False" and UNBOUND not in said.message else ""
+
+
 def _keep(status: "VirtualMachineStatus | InstanceStatus", kinds: frozenset[str]) -> None:
     """Forget the conditions that no plan reads; KubeVirt's VMs repeat all those of their instance, for example."""
     kept = tuple(condition for condition in status.conditions if condition.type in kinds)

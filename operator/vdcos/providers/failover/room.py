@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 
 from vdcos import api
 from vdcos.api import hapolicy as words
-from vdcos.core import amounts, counts, hosts, ownership, quantity
+from vdcos.core import amounts, counts, hosts, kinds, ownership, quantity
 from vdcos.core.amounts import Amounts
 from vdcos.core.foreign import kubevirt
 from vdcos.core.foreign.kubernetes import LauncherPod, Node, OtherPod
 from vdcos.core.foreign.kubevirt import VirtualMachineInstance
-from vdcos.core.objects import Index, Key, OwnerReference, Without
+from vdcos.core.objects import Index, Key, Without
 from vdcos.core.snapshot import Derived, Snapshot
 from vdcos.providers import placement as p
 from vdcos.providers.failover import order
@@ -29,12 +29,7 @@ def admitted(child: kubevirt.VirtualMachine | None) -> Amounts | None:
 def is_reserved(child: kubevirt.VirtualMachine) -> bool:
     """Whether what was admitted for a VM counts: others can write annotations, too, so it must be a child of ours."""
     meta = child.metadata
-    ours = any(ref.controller and ref.name == meta.name and _is_ours(ref) for ref in meta.owner_references)
-    return ours and admitted(child) is not None
-
-
-def _is_ours(owner: OwnerReference) -> bool:
-    return owner.kind == api.VirtualMachine.__name__ and owner.api_version.startswith(f"{ownership.GROUP}/")
+    return ownership.owner_name(meta, kinds.VIRTUAL_MACHINE) == meta.name and admitted(child) is not None
 
 
 def is_stuck(instance: VirtualMachineInstance) -> bool:
@@ -42,12 +37,9 @@ def is_stuck(instance: VirtualMachineInstance) -> bool:
     said = instance.status.conditions
     if kubevirt.condition(said, "Synchronized").reason == "FailedCreate":
         return True
-    scheduled = kubevirt.condition(said, "PodScheduled")
-    return scheduled.status == "False" and scheduled.message.startswith("0/") and _UNBOUND not in scheduled.message
+    # In the scheduler's words: KubeVirt says the same of a VM whose claim is not there yet.
+    return kubevirt.finds_no_host(said).startswith("0/")
 
-
-_UNBOUND = "unbound immediate PersistentVolumeClaims"
-"""The scheduler waits for storage, and not for a host."""
 
 ALLOWED: Index[kubevirt.VirtualMachine] = Index(
     kubevirt.VirtualMachine,

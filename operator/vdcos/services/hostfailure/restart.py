@@ -106,7 +106,7 @@ def go_on(policy: HAPolicySpec, host: str, machines: Sequence[FailedVm], seen: S
         actions += _replaced(machine, seen) if again.state == "Released" else []
     waits = [_Wait.of(policy, machine, seen, now) for machine in told]
     due += [seconds for wait in waits for seconds in (wait.here, wait.elsewhere) if seconds]
-    turns = {namespace: _turn(namespace, waits) for namespace in {machine.namespace for machine in told}}
+    turns = _turns(waits)
     freed = []
     for machine in told:
         if _is_waiting(machine):
@@ -244,14 +244,12 @@ def _fails(vm: SeenVm) -> str:
     if vm.instance is None or vm.instance.status.phase == "Failed":
         failure = vm.child.status.start_failure if vm.child is not None else None
         return "StartFailed" if failure is not None and failure.consecutive_fail_count else ""
-    scheduled = kubevirt.condition(vm.instance.status.conditions, "PodScheduled")
-    return unplaced(scheduled.message) if scheduled.status == "False" else ""
+    message = kubevirt.finds_no_host(vm.instance.status.conditions)
+    return unplaced(message) if message else ""
 
 
 def unplaced(message: str) -> Reason | str:
     """What the scheduler's words come to, as failure plans have it; what is hardest to help first."""
-    if "unbound immediate PersistentVolumeClaims" in message:
-        return ""  # not a matter of hosts: storage is on its way
     if "volume node affinity conflict" in message or "didn't match PersistentVolume's node affinity" in message:
         return Reason.LOCAL_DISK
     lacking = _INSUFFICIENT.findall(message)
@@ -327,8 +325,8 @@ def _left(when: ReadyWhen, machine: FailedVm, now: Instant) -> float:
     return max(0.0, allowed - counts.age(machine.since, now))
 
 
-def _turn(namespace: str, waits: Sequence[_Wait]) -> int:
-    """The tier up to which the VMs of a namespace may start: that of the first who is held, or waited for.
+def _turns(waits: Sequence[_Wait]) -> dict[str, int]:
+    """By namespace, the tier up to which its VMs may start: that of the first who is held, or waited for.
 
     What is held elsewhere only by the words of its neighbours does not count. One that nobody holds may be up before
     its turn, or wait for long: it does not let those before it go together.
@@ -338,16 +336,19 @@ def _turn(namespace: str, waits: Sequence[_Wait]) -> int:
         if wait.here and not wait.elsewhere:
             known = patient.get(wait.machine.namespace, wait.machine.tier)
             patient[wait.machine.namespace] = min(known, wait.machine.tier)
-    tiers = []
-    for wait in waits:
+
+    def holds(wait: _Wait, namespace: str) -> bool:
         machine = wait.machine
         mine = machine.namespace == namespace
         if _is_waiting(machine):
-            counts_here = mine or machine.tier <= patient.get(machine.namespace, machine.tier)
-        else:
-            counts_here = bool(wait.here if mine else wait.elsewhere)
-        tiers += [machine.tier] if counts_here else []
-    return min(tiers, default=0)
+            return mine or machine.tier <= patient.get(machine.namespace, machine.tier)
+        return bool(wait.here if mine else wait.elsewhere)
+
+    namespaces = {wait.machine.namespace for wait in waits}
+    return {
+        namespace: min((wait.machine.tier for wait in waits if holds(wait, namespace)), default=0)
+        for namespace in namespaces
+    }
 
 
 def _now(machine: FailedVm, state: str, now: Instant, reason: str = "") -> FailedVm:

@@ -313,7 +313,7 @@ def _releasing(case: Case) -> Step | None:
     if not ready and age < restart.OBSERVED_SECONDS:
         return Step("Releasing", said, after=restart.OBSERVED_SECONDS - age)
     actions, wait = _release(case), 2 * restart.OBSERVED_SECONDS - age
-    if actions and 0 < wait <= 2 * restart.OBSERVED_SECONDS:
+    if actions and wait > 0:
         return Step("Releasing", said, tuple(actions), after=wait)
     event = "what is left of the host is still being removed" if actions else RELEASED
     fields = {"released": True, "tainted": _is_tainted(case)}

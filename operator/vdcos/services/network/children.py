@@ -29,11 +29,7 @@ def policy_key(network: str) -> Key:
 
 def network_of(child: Meta) -> str:
     """The name of the Network that a child belongs to, "" for what is not ours."""
-    owner = kinds.NETWORK
-    for ref in child.owner_references:
-        if ref.controller and ref.kind == owner.kind and ref.api_version == owner.api_version:
-            return ref.name
-    return child.label(NETWORK_LABEL)
+    return ownership.owner_name(child, kinds.NETWORK) or child.label(NETWORK_LABEL)
 
 
 def adoptable(child: Meta, network: str) -> bool:

@@ -9,7 +9,6 @@ from vdcos.core.foreign.kubernetes import FailedMount
 from vdcos.core.foreign.kubevirt import VirtualMachineInstance
 
 _ASIDE = re.compile(r"[.,] (?:preemption:|no new claims)")
-_UNBOUND = "unbound immediate PersistentVolumeClaims"
 _NODES = re.compile(r"^0/(\d+) nodes are available: ")
 
 _MISSING = re.compile(
@@ -34,10 +33,10 @@ def unplaced(instance: VirtualMachineInstance | None) -> str:
 
     That a claim is not bound yet is no matter of hosts: StorageReady tells of it, and the scheduler looks again.
     """
-    found = kubevirt.condition(instance.status.conditions if instance else (), "PodScheduled")
-    if found.status != "False" or _UNBOUND in found.message:
-        return ""
-    return f"{shortened(found.message)}. Free capacity, or change placement, CPU, memory or devices of the VM"
+    message = kubevirt.finds_no_host(instance.status.conditions) if instance else ""
+    return (
+        f"{shortened(message)}. Free capacity, or change placement, CPU, memory or devices of the VM" if message else ""
+    )
 
 
 def shortened(message: str) -> str:
