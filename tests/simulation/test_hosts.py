@@ -21,6 +21,7 @@ BUDGETS: Mapping[str, int] = {
     "host dies, nothing can fence it, and it boots again": 51,
     "two hosts die, one is approved": 88,
     "all hosts die": 118,
+    "a VM that no host fits takes no room from others": 22,
     "eight hosts are cut off together": 138,
     "three hosts are held, one is approved, and one is back": 103,
     "host reboots by itself in 1.0 s": 21,

@@ -540,6 +540,7 @@ SLOWLY = {"condition": "GuestAgent", "timeoutSeconds": 3600}
 WORDY = merge(vm("db", "High"), {"spec": {"availability": {"readyWhen": SLOWLY}}})
 """One that would keep others waiting for an hour: its guest's agent does not answer."""
 HUGE = (vm("db", memory="90Gi"), vm("web", memory="90Gi"))
+NOWHERE = merge(vm("nowhere", memory="120Gi"), {"spec": {"placement": {"nodeSelector": {"zone": "moon"}}}})
 DAY = 86400.0
 BY_HAND = "confirm it: spec.confirmedDown with incarnation"
 ADMINS = {"unschedulable": True}
@@ -792,6 +793,9 @@ def failures() -> tuple[HostScenario, ...]:
         HostScenario("no room, then a VM is powered off",
                      (Create(vm("late", memory="20Gi")), Waits("shop/late"), _off("shop/db")), {**BOTH, **LATE}, base,
                      vms=LARGE, outcomes=()),
+        HostScenario("a VM that no host fits takes no room from others",
+                     (Create(NOWHERE), Create(vm("late", memory="20Gi")), Waits("shop/late", False),
+                      _off("shop/nowhere")), {**FINE, **LATE, "shop/nowhere": "Ready"}, base, vms=ONE, outcomes=()),
         HostScenario("no room, then a host is open again",
                      (_cordon(True, "host-3"), Create(vm("late", memory="20Gi")), Waits("shop/late"),
                       _cordon(None, "host-3")), {**FINE, **LATE}, base, vms=(LARGE[1],), outcomes=()),

@@ -9,6 +9,7 @@ from vdcos.api.hapolicy import Recovery
 from vdcos.core import hosts, kinds, marks
 from vdcos.core.amounts import Amounts
 from vdcos.core.foreign.kubernetes import Lease, Node
+from vdcos.core.foreign.kubevirt import VirtualMachineInstance
 from vdcos.core.foreign.workloads import amounts_of
 from vdcos.core.objects import Key
 from vdcos.core.plan import Ask
@@ -19,7 +20,7 @@ from vdcos.runtime.queue import Item
 from vdcos.services.hostfailure.restart import OBSERVED_SECONDS
 from vdcos.testing.apiserver import Held
 from vdcos.testing.cluster import NODE, POD, UNNOTICED, VM, VMI, admits
-from vdcos.testing.contents import conditions_are_of_this_spec
+from vdcos.testing.contents import UNBOUND, conditions_are_of_this_spec
 from vdcos.testing.faults import Several
 from vdcos.testing.hypervisor.node import boot_id
 from vdcos.testing.hypervisor.values import Entry, Fault, Happening, Host, Life
@@ -581,7 +582,8 @@ def _lacks(world: World, replica: Replica, more: tuple[int, int] = (0, 0)) -> li
             amount = amounts_of(node.status.allocatable).get(name, 0)
             used = sum(amounts_of(pod.tree["spec"]["containers"][0]["resources"]["requests"])[name] for pod in pods)
             has[each].append(min(amount, used) if node.spec.unschedulable else amount)
-    needs = [_need(child) for child in world.api.all(VM) if _takes(child)]
+    stuck = _without_host(world, replica)
+    needs = [_need(child) for child in world.api.all(VM) if _takes(child) and child.key not in stuck]
     lacking = []
     for policy in policies:
         control = policy.spec.admission_control
@@ -595,6 +597,18 @@ def _lacks(world: World, replica: Replica, more: tuple[int, int] = (0, 0)) -> li
             if missing > 0 and (each == 1 or more == (0, 0) or more[0] > 0):
                 lacking.append(f"{missing} {name}")
     return lacking
+
+
+def _without_host(world: World, replica: Replica) -> set[Key]:
+    """The VMs that no host fits: by the scheduler's last word, or as far as a replica has heard."""
+    heard: Iterable[Any] = replica.store.shelf(VirtualMachineInstance).objects.values()
+    told = [
+        (each.metadata.key, c.message) for each in heard for c in each.status.conditions if c.type == "PodScheduled"
+    ]
+    for instance in world.api.all(VMI):
+        said = instance.tree.get("status", {}).get("conditions") or ()
+        told += [(instance.key, c.get("message", "")) for c in said if c["type"] == "PodScheduled"]
+    return {key for key, message in told if "nodes are available" in message and UNBOUND not in message}
 
 
 def _nobody_waits_in_vain(world: World) -> None:
