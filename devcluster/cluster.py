@@ -159,6 +159,14 @@ class Cluster:
             "ca.crt": self.ca.read_text(),
         }
 
+    def power_switch(self, host: str, namespace: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The Secret with what it takes to use a host's BMC, and what ``spec.bmc`` of its Host says then."""
+        bmc, name = self.bmc(host), f"bmc-{host}"
+        known = {key: bmc[key] for key in ("username", "password", "ca.crt")}
+        metadata = {"name": name, "namespace": namespace}
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": known}
+        return secret, {"redfish": {"address": bmc["address"], "system": bmc["system"], "credentials": name}}
+
     # What one does with it
 
     def kubectl(self, *arguments: str, stdin: str | None = None, kubeconfig: Path | None = None) -> str:

@@ -4,7 +4,6 @@ Usage: python -m devcluster.session docs/images/session.svg
 """
 
 import argparse
-import base64
 import io
 import json
 import os
@@ -95,19 +94,8 @@ def declared(cluster: Cluster) -> list[dict[str, Any]]:
     """High availability for all hosts, and the power switch of each."""
     objects: list[dict[str, Any]] = []
     for number in range(1, _HOSTS + 1):
-        host = f"host-{number}"
-        bmc = cluster.bmc(host)
-        data = {key: base64.b64encode(bmc[key].encode()).decode() for key in ("username", "password", "ca.crt")}
-        redfish = {"address": bmc["address"], "system": bmc["system"], "credentials": f"bmc-{host}"}
-        objects += [
-            {
-                "apiVersion": "v1",
-                "kind": "Secret",
-                "metadata": {"name": f"bmc-{host}", "namespace": NAMESPACE},
-                "data": data,
-            },
-            _own("Host", host, {"bmc": {"redfish": redfish}}),
-        ]
+        secret, bmc = cluster.power_switch(f"host-{number}", NAMESPACE)
+        objects += [secret, _own("Host", f"host-{number}", {"bmc": bmc})]
     return [*objects, _own("HAPolicy", "all", {"restart": {"readyWhen": {"timeoutSeconds": 120}}})]
 
 

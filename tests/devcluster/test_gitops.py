@@ -264,19 +264,13 @@ class Story:
         self.cluster, self.operator = datacenter, operator
         self.kubectl = datacenter.kubectl
         names = [f"host-{number}" for number in range(1, HOSTS + 1)]
-        for name in names:
-            bmc = datacenter.bmc(name)
-            data = {key: bmc[key] for key in ("username", "password", "ca.crt")}
-            meta = {"name": f"bmc-{name}", "namespace": replica.NAMESPACE}
-            datacenter.apply({"apiVersion": "v1", "kind": "Secret", "metadata": meta, "stringData": data})
+        datacenter.apply(*(datacenter.power_switch(name, replica.NAMESPACE)[0] for name in names))
         # It keeps nothing free: the samples are many for what the hosts have.
         policy = _ours("HAPolicy", "ha", {**TUNED, "admissionControl": {"mode": "Warn"}})
         self.git = Git.built(datacenter, run.SAMPLES, policy, *(self._host(name) for name in names))
 
     def _host(self, name: str) -> Object:
-        bmc = self.cluster.bmc(name)
-        redfish = {"address": bmc["address"], "system": bmc["system"], "credentials": f"bmc-{name}"}
-        return _ours("Host", name, {"bmc": {"redfish": redfish}})
+        return _ours("Host", name, {"bmc": self.cluster.power_switch(name, replica.NAMESPACE)[1]})
 
     def get(self, kind: str, name: str) -> Object:
         return self.cluster.get(kind, name, "-n", SHOP)
