@@ -2,6 +2,7 @@
 alone at the end; and keeps the garbage collector from being in the way."""
 
 import gc
+from collections import Counter, defaultdict
 from typing import Any
 
 import pytest
@@ -34,28 +35,37 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """How many scenarios ran, and how fast."""
-    properties: list[tuple[str, float]] = [
-        each for report in terminalreporter.stats.get("passed", []) for each in report.user_properties
-    ]
-    counted, distinct, merged, spent = (
-        sum(value for name, value in properties if name == wanted)
-        for wanted in ("scenarios", "distinct", "merged", "cpu_seconds")
-    )
-    if counted and spent:
-        terminalreporter.write_line(
-            f"{counted:,.0f} scenarios, {distinct:,.0f} distinct ({merged:,.0f} joined a known path), "
-            f"{spent:.0f} s of CPU: {counted / spent:.0f} scenarios/s/core"
-        )
+    """How many scenarios ran in each part, how fast, and in how many each fault went wrong."""
+    parts: dict[str, Counter[str]] = defaultdict(Counter)
+    faults: Counter[str] = Counter()
+    for report in terminalreporter.stats.get("passed", []):
+        part = parts["hosts that fail" if "test_hosts" in report.nodeid else "the catalogue"]
+        for name, value in report.user_properties:
+            kind, _, fault = name.partition(": ")
+            if fault:
+                faults[fault] += value
+            else:
+                part[kind] += value
+    for name, part in parts.items():
+        if part["cpu_seconds"]:
+            terminalreporter.write_line(
+                f"{name}: {part['scenarios']:,.0f} scenarios, {part['distinct']:,.0f} distinct "
+                f"({part['merged']:,.0f} joined a known path), {part['cpu_seconds']:.0f} s of CPU: "
+                f"{part['scenarios'] / part['cpu_seconds']:.0f} scenarios/s/core"
+            )
+    if faults:
+        terminalreporter.write_line(", ".join(f"{fault} {count:,}" for fault, count in faults.most_common()))
 
 
 @pytest.fixture
 def count(record_property: Any) -> Any:
-    """``count(report, cpu_seconds)`` adds to the closing line."""
+    """``count(report, cpu_seconds)`` adds to the closing lines."""
 
     def add(report: Report, cpu_seconds: float) -> None:
         for name in ("scenarios", "distinct", "merged"):
             record_property(name, getattr(report, name))
+        for fault, times in report.faults.items():
+            record_property(f"fault: {fault}", times)
         record_property("cpu_seconds", cpu_seconds)
 
     return add

@@ -2,6 +2,7 @@
 
 import math
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import ClassVar
@@ -71,6 +72,8 @@ class Report:
     merged: int = 0
     distinct: int = 0
     steps: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
+    """In how many scenarios each went wrong."""
     failures: list[Failure] = field(default_factory=list)
 
 
@@ -103,6 +106,7 @@ class Explorer:
         is said as ``faults.at_write`` takes it."""
         for world, fault in list(self._cases(faults if faults is not None else every(), *part)):
             self.report.scenarios += 1
+            self.report.faults.update({word for each in fault.each for word in (each.api, each.view)} - {"none"})
             try:
                 self.run(world, fault)
             except Violation as violation:
