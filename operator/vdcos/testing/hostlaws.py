@@ -11,14 +11,14 @@ from vdcos.core.amounts import Amounts
 from vdcos.core.foreign.kubernetes import Lease, Node
 from vdcos.core.foreign.kubevirt import VirtualMachineInstance
 from vdcos.core.foreign.workloads import amounts_of
-from vdcos.core.objects import Key
+from vdcos.core.objects import Key, Resource
 from vdcos.core.plan import Ask
 from vdcos.providers.failover import room
 from vdcos.providers.placement import launcher_requests
 from vdcos.providers.witnesses.evidence import BLIND_SECONDS
 from vdcos.runtime.queue import Item
 from vdcos.services.hostfailure.restart import OBSERVED_SECONDS
-from vdcos.testing.apiserver import Held
+from vdcos.testing.apiserver import Change, Held
 from vdcos.testing.cluster import NODE, POD, UNNOTICED, VM, VMI, admits
 from vdcos.testing.contents import UNBOUND, conditions_are_of_this_spec
 from vdcos.testing.faults import Several
@@ -70,6 +70,12 @@ class HostLaws(Laws):
                 if write.request.resource == VM:
                     _nothing_healthy_is_stopped(world, write)
                     _the_promise_is_kept(world, write)
+
+    def changed(self, world: World, resource: Resource, change: Change) -> None:
+        super().changed(world, resource, change)
+        if change.type == "DELETED" and resource == kinds.HOST_FAILURE:
+            # One of the same name that is made after it is another one, which begins by itself.
+            world.begun = {began: at for began, at in world.begun.items() if began[0] != change.held.key.name}
 
     def hosts(self, world: World) -> None:
         for disk, holders in world.cluster.running().items():
