@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import re
 import signal
 import sys
@@ -173,6 +174,9 @@ class Contender:
     @contextlib.asynccontextmanager
     async def running(self, plane: Plane) -> AsyncIterator["Operator"]:
         log = plane.directory / f"{self.name}.log"
+        trace = self.environment.get("VDCOS_BENCH_TRACE", "")
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(f"{trace}.now")  # it tells of the one before
         with log.open("wb") as output:
             started = time.time()
             process = await asyncio.create_subprocess_exec(
@@ -183,7 +187,7 @@ class Contender:
                 stderr=output,
                 preexec_fn=die_with_parent(),
             )
-        operator = Operator(process, log, started, self.environment.get("VDCOS_BENCH_TRACE", ""))
+        operator = Operator(process, log, started, trace)
         try:
             yield operator
         finally:
@@ -219,24 +223,15 @@ class Operator:
         said: Json = json.loads(Path(self._trace).read_text())
         return said
 
-    async def metrics(self, plane: Plane) -> dict[str, float]:
-        """Its own metrics, summed over their labels (vdcos only). Empty until it listens."""
-        address = ""
-        for logged in self.log.read_bytes().splitlines():
-            if b'"listening"' in logged:
-                address = json.loads(logged)["address"]
-        if not address:
-            return {}
-        async with plane.session.get(f"http://{address}/metrics") as response:
-            text = await response.text()
-        sums: dict[str, float] = {}
-        for line in text.splitlines():
-            if line and not line.startswith("#"):
-                name, _, value = line.rpartition(" ")
-                sums[name.partition("{")[0]] = sums.get(name.partition("{")[0], 0.0) + float(value)
-        return sums
+    def looks(self) -> tuple[int, int]:
+        """How many looks there were, and how many are due or under way (vdcos only)."""
+        try:
+            had, unfinished = map(int, Path(f"{self._trace}.now").read_text().split())
+        except (FileNotFoundError, ValueError):  # it has not said anything yet
+            return 0, 1
+        return had, unfinished
 
-    async def quiet(self, plane: Plane, *, looks: float = 0.0) -> float:
+    async def quiet(self, *, looks: int = 0) -> float:
         """Wait until nothing is due or under way (vdcos only), and ``looks`` looks were had. Returns the Unix time."""
         calm = 0
         since = 0.0
@@ -244,9 +239,8 @@ class Operator:
         async def rests() -> bool:
             nonlocal calm, since
             self.check()
-            said = await self.metrics(plane)
-            busy = said.get("vdcos_queue_depth", 1) + said.get("vdcos_reconciles_in_flight", 1)
-            if busy or said.get("vdcos_reconciles_total", 0) < looks:
+            had, unfinished = self.looks()
+            if unfinished or had < looks:
                 calm = 0
             else:
                 since = since if calm else time.time()

@@ -3,6 +3,9 @@
 When it ends it writes what it saw to the file that VDCOS_BENCH_TRACE names, as JSON: ``synced`` (when every kind was
 listed), ``heard`` (resource version and time of each object, in Unix nanoseconds), ``waits`` (time in s and how long an
 item had been due), ``lags`` (time in s and how late the loop was). All times but those of ``heard`` are Unix seconds.
+
+While it runs, the file beside it (``.now``) says four times a second how many looks there were, and how many are due or
+under way: a scrape of a thousand hosts' metrics would cost more than what is measured.
 """
 
 import array
@@ -11,16 +14,21 @@ import json
 import os
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from vdcos import app, cli
 from vdcos.core.objects import Key, Stored
+from vdcos.runtime.engine import Outcome
+from vdcos.runtime.metrics import Metrics
 from vdcos.runtime.queue import Item, Queue
+from vdcos.runtime.reflector import Reflector
 from vdcos.runtime.store import Store, version
 
 TICK = 0.005
+TOLD_EVERY = 50
+"""Ticks."""
 
 
 class Trace:
@@ -34,6 +42,12 @@ class Trace:
         self.listed = 0.0
         self.synced = 0.0
         self.timer: asyncio.TimerHandle | None = None
+        self.looks = 0
+        self.unfinished: Callable[[], int] = lambda: 1
+        self._told = os.open(f"{os.environ['VDCOS_BENCH_TRACE']}.now", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+
+    def tell(self) -> None:
+        os.pwrite(self._told, b"%12d %12d" % (self.looks, self.unfinished()), 0)
 
     def write(self, file: Path) -> None:
         said = {
@@ -45,13 +59,15 @@ class Trace:
         }
         file.write_text(json.dumps(said))
 
-    def tick(self, loop: asyncio.AbstractEventLoop) -> None:
+    def tick(self, loop: asyncio.AbstractEventLoop, count: int = 0) -> None:
         """Set a timer again and again, and note how late each is."""
         due = loop.time() + TICK
 
         def rings() -> None:
             self.lags.extend((time.time(), max(0.0, loop.time() - due)))
-            self.tick(loop)
+            if count % TOLD_EVERY == 0:
+                self.tell()
+            self.tick(loop, count + 1)
 
         self.timer = loop.call_at(due, rings)
 
@@ -85,6 +101,27 @@ class WatchedStore(Store):
             trace.synced = time.time()
 
 
+class WatchedMetrics(Metrics):
+    """Counts looks, and knows what is due or under way."""
+
+    def watch(
+        self,
+        vservices: Iterable[str],
+        queue: Queue,
+        store: Store,
+        sources: Sequence[Reflector],
+        leading: Callable[[], bool],
+        in_flight: Callable[[], int],
+        clock: Callable[[], float],
+    ) -> None:
+        super().watch(vservices, queue, store, sources, leading, in_flight, clock)
+        trace.unfinished = lambda: queue.depth(clock()) + in_flight()
+
+    def reconciled(self, item: Item, outcome: Outcome, seconds: float) -> None:
+        super().reconciled(item, outcome, seconds)
+        trace.looks += 1
+
+
 class WatchedQueue(Queue):
     """Notes how long items waited."""
 
@@ -108,7 +145,7 @@ async def _run(settings: app.Settings) -> None:
 
 # The composition is made by hand, from names of its module: these are the ones that are looked at.
 plain = app._run
-vars(app).update(Store=WatchedStore, Queue=WatchedQueue, _run=_run)
+vars(app).update(Store=WatchedStore, Queue=WatchedQueue, Metrics=WatchedMetrics, _run=_run)
 
 if __name__ == "__main__":
     sys.exit(cli.main(["run", *sys.argv[1:]]))
