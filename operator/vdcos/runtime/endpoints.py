@@ -45,7 +45,8 @@ async def serve(address: str, metrics: Metrics, health: Health) -> AsyncIterator
     """
 
     async def scrape(request: web.Request) -> web.Response:
-        return web.Response(body=metrics.scrape(), headers={"Content-Type": "text/plain; version=1.0.0; charset=utf-8"})
+        body = await metrics.scrape()
+        return web.Response(body=body, headers={"Content-Type": "text/plain; version=1.0.0; charset=utf-8"})
 
     async def healthz(request: web.Request) -> web.Response:
         return _answer(health.deaf(), [])

@@ -5,21 +5,25 @@ import contextlib
 import io
 import json
 import logging
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from prometheus_client.core import GaugeMetricFamily
 
 from tests.unit.runtime.fake_api import FakeApi
 from tests.unit.runtime.test_reflector import BOXES, QUICK, Box, Narrow, Seen, until
+from vdcos.core import metrics as declared
 from vdcos.core.objects import Key, Meta, Resource
 from vdcos.core.plan import Apply, Create
 from vdcos.runtime import logs
 from vdcos.runtime.endpoints import OLDEST_WORD, Health, serve
 from vdcos.runtime.engine import Outcome
 from vdcos.runtime.events import BURST, EVENT, PER_SECOND, WAITING, Events, Turns, worth_an_event
-from vdcos.runtime.metrics import Metrics
+from vdcos.runtime.metrics import Metrics, Scraped, gauge
 from vdcos.runtime.observers import Everyone, Log, transitions
 from vdcos.runtime.port import Port
 from vdcos.runtime.queue import Item, Queue
@@ -159,7 +163,25 @@ def test_metrics_count_what_happens() -> None:
     assert metric(metrics, "vdcos_lists_total{kind=Box.example.com,reason=Expired}") == 1
     assert metric(metrics, "vdcos_undecodable_objects_total{kind=Box.example.com}") == 1
     assert metric(metrics, "vdcos_events_total{result=posted}") == 1
-    assert b"vdcos_build_info{version=" in metrics.scrape()
+    assert b"vdcos_build_info{version=" in asyncio.run(metrics.scrape())
+
+
+def test_metrics_are_read_in_the_loop_and_written_beside_it() -> None:
+    """What is read belongs to the loop; with a thousand hosts the text would stop it for too long."""
+    metrics, threads = Metrics(), {}
+
+    class Value(float):
+        def __float__(self) -> float:
+            threads["written"] = threading.get_ident()
+            return super().__float__()
+
+    def read() -> Iterator[GaugeMetricFamily]:
+        threads["read"] = threading.get_ident()
+        yield gauge(declared.LEADER, [((), Value(0.25))])
+
+    Scraped(metrics.registry, lambda: True, read)
+    assert b"vdcos_leader 0.25" in asyncio.run(metrics.scrape())
+    assert threads["read"] == threading.get_ident() != threads["written"]
 
 
 def test_two_operators_in_one_process_do_not_share_metrics() -> None:
