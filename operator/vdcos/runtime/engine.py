@@ -608,6 +608,8 @@ class Engine:
         if old is not None and new is not None and same(old, new):
             return
         due = self._clock().mono
+        # Until every kind is known nobody looks, and then every object of a service has yet to: it was heard of as new.
+        begun = self._store.complete()
         changed = new or old
         writing = self._writing.get((kind, changed.metadata.key)) if changed is not None else None
         for name, watch in self._watchers[kind]:
@@ -616,7 +618,7 @@ class Engine:
             elif watch is None:
                 keys = {(new or old).metadata.key}  # type: ignore[union-attr]
             else:
-                keys = self._keys(name, watch, old, new)
+                keys = self._keys(name, watch, old, new) if begun else ()
             for key in keys:
                 item = Item(name, key)
                 if writing is not None and item == writing.item:

@@ -110,7 +110,7 @@ class Shell:
 
     def ready(self) -> bool:
         """Whether every source was listed or is known to be unavailable. Nothing is planned before."""
-        return all(map(self._store.known, self._store.kinds))
+        return self._store.complete()
 
     async def run(self) -> None:
         """Reconcile until cancelled; then let what is under way finish."""

@@ -326,6 +326,10 @@ class Store:
         shelf = self._shelves[kind]
         return shelf.synced or shelf.why is not None
 
+    def complete(self) -> bool:
+        """Whether every kind is known."""
+        return all(shelf.synced or shelf.why is not None for shelf in self._shelves.values())
+
     # What the engine does
 
     def assume(self, kind: type[Any], planned: Stored) -> None:

@@ -158,6 +158,7 @@ class Bench:
         self.store = Store([api.Datastore, Box], [BOXES, *indexes], [Box], lambda: self.now)
         self.engine = Engine([self.toy], self.store, self.queue, self.watcher, lambda: Instant(self.now, self.now))
         self.store.replace(Box, [], "1")
+        self.store.replace(api.Datastore, [], "1")
         self.declare({"storageClassName": "ceph"})
 
     def declare(self, spec: dict[str, Any], generation: int = 1) -> None:
@@ -765,6 +766,31 @@ def test_answers_are_entered_where_objects_are_held_as_they_are_written() -> Non
     bench.look()
     assert store.heard(Box, KEY) is not None
     assert store.heard(Lid, KEY) is None
+
+
+def test_before_every_kind_is_known_only_objects_themselves_wake() -> None:
+    """Nobody looks before, and everybody does then: ten thousand boxes need not be asked whose they are."""
+    asked: list[str] = []
+
+    def whose(box: Box, _: Any) -> list[Key]:
+        asked.append(box.metadata.name)
+        return [box.metadata.key]
+
+    bench = Bench(Toy(watches=(Watch(Box, whose),)))
+    asked.clear()
+    bench.store = store = Store([api.Datastore, Box, Lid], [BOXES])
+    bench.queue = Queue()
+    bench.engine = Engine([bench.toy], store, bench.queue, bench.watcher, lambda: Instant(bench.now, bench.now))
+    bench.server.objects["boxes/fast"] = bench.server.stamp(box_manifest(3))
+    bench.hear()
+    for kind in (api.Datastore, Box):
+        store.listed(kind, {KEY}, "1")
+    assert asked == []
+    assert bench.queue.pop(bench.now) == ITEM
+    store.unavailable(Lid, "not installed")
+    bench.server.objects["boxes/fast"] = bench.server.stamp(box_manifest(4))
+    bench.hear()
+    assert asked == ["fast", "fast"]
 
 
 # What no time is left for, and objects that nobody has declared
