@@ -160,7 +160,9 @@ def look(cr: api.VirtualMachine, policy: HAPolicySpec | None, world: Snapshot, m
 
 def neighbours(own: Own, world: Snapshot, members: Index[Any]) -> Iterable[Key]:
     """Whose order changes with this VM: those that depend on it, those that it depends on, and circles."""
-    me = _parsed(own)
+    slim = _slim(own.raw)
+    depends = slim.spec.availability is not None and slim.spec.availability.depends_on
+    me = _parsed(own) if depends else Vm(own.metadata.key, slim.metadata.labels, None)
     if me is None:
         return
     yield from (vm.key for vm in _waiting_for(me, world))
