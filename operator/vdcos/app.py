@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ctypes
 import gc
 import logging
 import os
@@ -42,6 +43,11 @@ from vdcos.runtime.threads import in_own_loop
 from vdcos.services.catalogue import dated, indexes, kinds, services
 
 log = logging.getLogger(__name__)
+
+M_MMAP_THRESHOLD = -3
+"""A parameter of glibc's ``mallopt`` (malloc.h)."""
+BIG = 128 * 1024
+"""Bytes from which memory is mapped by itself: glibc's default, which holds only until it has learned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +95,7 @@ async def run(settings: Settings) -> None:
 
     Raises NoCluster and OSError (address in use) before anything has started.
     """
+    _give_back()
     running = asyncio.create_task(_run(settings))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -96,6 +103,13 @@ async def run(settings: Settings) -> None:
     with contextlib.suppress(asyncio.CancelledError):
         await running
     log.info("stopped")
+
+
+def _give_back() -> None:
+    """Let glibc return big buffers as soon as they are freed. By default it learns from the first pages of lists to
+    keep such memory: 28 MB at 10,000 VMs, for ever. Other C libraries have no such call."""
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, BIG)
 
 
 async def _run(settings: Settings) -> None:
