@@ -24,6 +24,7 @@ from vdcos.testing.hypervisor.values import (
     Recover,
     SetFault,
 )
+from vdcos.testing.laws import MOST_STEPS
 from vdcos.testing.replica import SIGNS, TICK, Violation
 from vdcos.testing.scenarios import (
     GOLD,
@@ -150,8 +151,11 @@ def _installation(scenario: HostScenario, replicas: int) -> World:
     others = [name for name in world.cluster.hosts if name != VICTIM]
     opened = Together((_closed(False, *others), _cordon(True, *scenario.cordoned)))
     world.script = (_closed(True, *others), Together(tuple(map(Create, scenario.vms))), opened)
+    steps = 0
     while world.step():
-        pass
+        steps += 1
+        if steps > MOST_STEPS:
+            raise Violation("convergence", f"no rest before anything has happened, after {steps} steps")
     # The seconds of a scenario count from a renewal of the Leases, however long it took until all was at rest.
     every = SIGNS[Lease]
     world.now = world.api.now = START + math.ceil((world.now - START) / every - 1e-6) * every
