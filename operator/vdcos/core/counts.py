@@ -27,9 +27,10 @@ def listed(count: int, names: Iterable[object], most: int = NAMED) -> str:
     return ", ".join(named) + (f" and {count - len(named)} more" if count > len(named) else "")
 
 
-def some(count: int, what: str) -> str:
-    """A number and its noun: 1 disk, 2 disks."""
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+def some(count: int, what: str, does: str = "") -> str:
+    """A number and its noun, and what that does: 1 disk, 2 disks; 1 VM runs, 2 VMs run."""
+    words = [str(count), what, f"{does}s"] if count == 1 else [str(count), f"{what}s", does]
+    return " ".join(words if does else words[:2])
 
 
 def stamp(now: Instant) -> str:

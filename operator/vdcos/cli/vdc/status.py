@@ -277,7 +277,7 @@ def _if_it_died(host: Tree) -> Cell:
     if host["staysDown"] is None or host["state"] not in ("Connected", "Maintenance"):
         return "-"
     if host["staysDown"]:
-        return Word(f"{host['staysDown']} of {count(host['staysDown'] + host['restarts'], 'VM')} stay down", "wait")
+        return Word(f"{host['staysDown']} of {host['staysDown'] + host['restarts']} VMs stay down", "wait")
     return Word("all restart", "good") if host["restarts"] else Word("nothing runs there", "dim")
 
 

@@ -570,7 +570,7 @@ def _restarted(vms: dict[str, Any], machines: Iterable[FailedVm] = (), over: boo
     named = counts.listed(vms["failed"], (f"{each['namespace']}/{each['name']} ({each['reason']})" for each in down))
     if vms["starting"] or vms["held"]:
         message = (
-            f"{vms['running']} of {counts.some(vms['total'], 'VM')} run again; {vms['starting']} start, "
+            f"{vms['running']} of {vms['total']} VMs run again; {vms['starting']} start, "
             f"{vms['held']} wait for their turn"
         )
         return conditions.false(RESTARTED, "Restarting", message + (f"; not restarted: {named}" if named else ""))
@@ -582,7 +582,7 @@ def _restarted(vms: dict[str, Any], machines: Iterable[FailedVm] = (), over: boo
         return Condition(RESTARTED, "True" if over else "False", "GivenUp", message)
     if named:
         return conditions.true(RESTARTED, "Restarted", f"not restarted: {named}")
-    return conditions.true(RESTARTED, "Restarted", f"{counts.some(vms['running'], 'VM')} run again")
+    return conditions.true(RESTARTED, "Restarted", f"{counts.some(vms['running'], 'VM', 'run')} again")
 
 
 def _has(case: Case, reason: str) -> bool:
