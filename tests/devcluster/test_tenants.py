@@ -29,6 +29,7 @@ from tests.devcluster.attempts import (
     Who,
 )
 from tests.devcluster.replica import Replica
+from vdcos.core import ownership
 from vdcos.testing import builders
 
 Tree = dict[str, Any]
@@ -46,6 +47,7 @@ MULTUS: Tree = {
     ],
 }
 """What administrators of clusters with Multus give those of namespaces; and Events, which some do."""
+KUBEVIRT = "system:serviceaccount:kubevirt:kubevirt-controller"
 
 
 def only(*names: str) -> Tree:
@@ -177,6 +179,13 @@ async def scene(cluster: Cluster, installed: Path, tmp_path_factory: pytest.Temp
 async def test_a_tenant_reaches_nothing_of_others(scene: Scene, attempt: Attempt) -> None:
     stage = Stage(scene.cluster, attempt.slug, scene.kubeconfigs, attempt.who)
     await asyncio.to_thread(attempt.ends.check, stage, attempt.act)
+
+
+async def test_kubevirt_itself_may_say_again_what_a_vm_takes(scene: Scene) -> None:
+    """It copies a VM's annotations to a clone, and puts them back at a restore."""
+    copy = json.dumps(attempts.kubevirt_vm("copy", annotations={ownership.ADMITTED: "1/1"}))
+    made = scene.cluster.kubectl("create", "--as", KUBEVIRT, "--dry-run=server", "-n", RED, "-f", "-", stdin=copy)
+    assert "created" in made
 
 
 async def test_after_all_that_the_other_tenant_has_what_he_had(scene: Scene) -> None:
