@@ -712,4 +712,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("The outlook is never made anew", STORE,
            "made is None or (made.of != self._changes(view) and", "made is None or (False and",
            (Run("host dies"),)),
+    Mutant("The marks of a failure that was deleted stay", "services/host/service.py",
+           "    if stray:\n", "    if False:\n",
+           (Run("the policy is deleted while the host is fenced", "taken"),)),
 )  # fmt: skip

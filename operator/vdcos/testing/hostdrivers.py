@@ -46,7 +46,8 @@ class HostExplorer(Explorer):
     scenario: HostScenario
 
     def _leads_elsewhere(self, fault: AtWrites) -> bool:
-        return self.scenario.timed or super()._leads_elsewhere(fault)
+        deleted = self.scenario.unwatched and any(each.api == "taken" for each in fault.each)
+        return self.scenario.timed or deleted or super()._leads_elsewhere(fault)
 
     def _slack(self, fault: AtWrite) -> int:
         return SLACK

@@ -562,6 +562,12 @@ def _takes(child: Held) -> bool:
     return bool(child.tree["spec"]["runStrategy"] != "Halted")
 
 
+def _is_of_ours(child: Held) -> bool:
+    """Whether a VirtualMachine of ours controls it: others take what their pods request, and have none here."""
+    owners = child.meta.get("ownerReferences", ())
+    return any(each.get("controller") and each["apiVersion"] == api.API_VERSION for each in owners)
+
+
 def _need(child: Held) -> tuple[int, int]:
     """CPU and memory that KubeVirt requests for a VM."""
     asked = launcher_requests(child.tree["spec"]["template"]["spec"])
@@ -589,7 +595,7 @@ def _lacks(world: World, replica: Replica, more: tuple[int, int] = (0, 0)) -> li
             used = sum(amounts_of(pod.tree["spec"]["containers"][0]["resources"]["requests"])[name] for pod in pods)
             has[each].append(min(amount, used) if node.spec.unschedulable else amount)
     stuck = _without_host(world, replica)
-    needs = [_need(child) for child in world.api.all(VM) if _takes(child) and child.key not in stuck]
+    needs = [_need(vm) for vm in world.api.all(VM) if _takes(vm) and _is_of_ours(vm) and vm.key not in stuck]
     lacking = []
     for policy in policies:
         control = policy.spec.admission_control

@@ -43,6 +43,8 @@ class Seen:
     """What would become of its VMs."""
     unprotected: tuple[Key, ...]
     """VMs on it that say something about their protection, though no policy covers it."""
+    stray: bool = False
+    """It is cordoned for a failure that is not there: somebody has deleted it."""
 
 
 # Who looks again when something changes
@@ -126,6 +128,7 @@ class HostService:
             by_others=world.total(TAKEN_BY_OTHERS, key.name),
             plan=world.derived(OUTLOOK).hosts.get(key.name),
             unprotected=tuple(_protected_on(key.name, world)) if policy is None else (),
+            stray=isinstance(node, Node) and _is_stray(marks.cordoned_by(node), world),
         )
 
     def found(self, key: Key, seen: Seen) -> Sequence[Action]:
@@ -159,7 +162,7 @@ class HostService:
                 status["evidence"] = [each.manifest() for each in suspect.evidence]
         status = {name: value for name, value in status.items() if value not in ("", None)}
         return Plan(
-            actions=tuple(_marks(cr, node)) if node is not None else (),
+            actions=tuple(_marks(cr, node, seen.stray)) if node is not None else (),
             conditions=(connected, _protected(seen), _fenceable(cr)),
             status=status,
             wakes=tuple((api.VirtualMachine, key) for key in seen.unprotected),
@@ -237,11 +240,20 @@ def _fenceable(cr: api.Host) -> Condition:
     return conditions.false(FENCEABLE, "NoPowerSwitch", message)
 
 
-def _marks(cr: api.Host, node: Node) -> list[Action]:
+def _is_stray(mark: str, world: Snapshot) -> bool:
+    name = mark.removeprefix(marks.FAILURE)
+    return name != mark and world.get(api.HostFailure, Key("", name)) is None
+
+
+def _marks(cr: api.Host, node: Node, stray: bool) -> list[Action]:
     """The cordon of maintenance, and the taint of a host that is kept for failover. A mark of ours without its cordon
-    goes: somebody has taken that away, and the next one may be theirs."""
+    goes: somebody has taken that away, and the next one may be theirs. So do the marks of a failure that was deleted:
+    nobody else would take them back, and a host that is still dead gets them anew, with its next failure."""
     mark = marks.MAINTENANCE + cr.metadata.name
     actions: list[Action] = marks.forget(node, "somebody has taken its cordon away")
+    if stray:
+        actions += marks.uncordon(node, marks.FAILURE, "the HostFailure that it was cordoned for was deleted")
+        actions += marks.untaint(node, marks.DOWN, "the HostFailure that said so was deleted")
     if cr.spec.maintenance:
         actions += marks.cordon(node, mark, "the host is in maintenance")
     else:

@@ -265,12 +265,27 @@ def test_maintenance_cordons_and_takes_its_cordon_back() -> None:
 
 @pytest.mark.parametrize("annotations", [{}, {hosts.CORDONED_BY: f"failure/{d.FAILURE}"}], ids=["theirs", "a failure"])
 def test_a_cordon_of_somebody_else_stays(annotations: dict[str, str]) -> None:
-    there = d.world(d.host(maintenance=True))
+    there = d.world(d.host(maintenance=True), d.failure())
     there.change(Node, KEY, spec={"unschedulable": True}, metadata={"annotations": annotations})
     settle(there)
     declare(there, maintenance=False)
     assert node(there).spec.unschedulable
     assert there.log == []
+
+
+def test_the_marks_of_a_failure_go_with_it_when_somebody_deletes_it() -> None:
+    """Nobody else would take them back: it may have been a false alarm, and its policy may be gone."""
+    there = d.world(d.host(), d.failure())
+    down = {"key": hosts.OUT_OF_SERVICE, "value": "nodeshutdown", "effect": "NoExecute"}
+    marked: Tree = {"unschedulable": True, "taints": [down]}
+    there.change(Node, KEY, spec=marked, metadata={"annotations": {hosts.CORDONED_BY: f"failure/{d.FAILURE}"}})
+    settle(there)
+    assert marks.cordoned_by(node(there)) == f"failure/{d.FAILURE}"
+    there.remove(api.HostFailure, Key("", d.FAILURE))
+    settle(there)
+    assert not node(there).spec.unschedulable
+    assert not node(there).spec.taints
+    assert hosts.CORDONED_BY not in (node(there).metadata.annotations or {})
 
 
 def test_failover_only_is_a_taint_that_goes_again() -> None:
@@ -409,7 +424,7 @@ def test_nothing_is_said_of_a_host_while_nothing_is_heard() -> None:
 
 
 def test_a_mark_of_ours_goes_when_somebody_has_taken_its_cordon_away() -> None:
-    there = d.world(d.host(), policy())
+    there = d.world(d.host(), policy(), d.failure("host-1-a"))
     mark = {hosts.CORDONED_BY: "failure/host-1-a"}
     there.put(d.node(annotations={**mark, "their": "own"}))
     settle(there)
