@@ -177,8 +177,9 @@ def claim(namespace: str, name: str) -> Tree:
 
 
 def what_runs(cluster: Cluster, namespace: str) -> dict[str, str]:
-    """The uid of every instance and of every pod of a VM."""
-    found = cluster.get("vmi,pods", "-n", namespace)["items"]
+    """The uid of every instance and of every pod of a VM; CDI's, which come and go, are none of them."""
+    found = cluster.get("vmi", "-n", namespace)["items"]
+    found += cluster.get("pods", "-n", namespace, "-l", "kubevirt.io=virt-launcher")["items"]
     return {f"{each['kind']}/{each['metadata']['name']}": each["metadata"]["uid"] for each in found}
 
 
