@@ -313,8 +313,12 @@ class Drill:
 
     async def told(self) -> str:
         """All that is known, for whoever reads why a drill failed."""
-        known = {"failures": [await self.failure(host) for host in self.victims], "running": await self.running()}
+        pods = (await self.api.request("GET", f"/api/v1/namespaces/{self.namespace}/pods"))["items"]
+        known: Tree = {"failures": [await self.failure(host) for host in self.victims], "running": await self.running()}
         known["hosts"] = [await self.truth(host) for host in self.victims]
+        known["instances"], known["pods"] = [*(await self.instances()).values()], pods
+        for each in (*known["failures"], *known["instances"], *known["pods"]):
+            each.get("metadata", {}).pop("managedFields", None)
         return json.dumps(known, indent=1)
 
 
