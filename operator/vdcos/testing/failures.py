@@ -676,7 +676,7 @@ def failures() -> tuple[HostScenario, ...]:
         HostScenario("the node is deleted after the restart", (dies(), Delete(NODE, VICTIM), back()), BOTH, base,
                      vms=TWO, outcomes=("Superseded",)),
         HostScenario("a host that was taken for dead, and whose node was deleted, dies",
-                     (at_once(cut(), Later(40.0, When(OPEN, SayDown(), patience=60.0))), Delete(NODE, VICTIM), back(),
+                     (at_once(cut(), Later(40.0, When(OPEN, SayDown(), patience=150.0))), Delete(NODE, VICTIM), back(),
                       _closed(True, *OTHERS), Create(vm("late")), _closed(False, *OTHERS),
                       at_once(RunsOn("shop/late", VICTIM), dies(), Later(60.0, Told(BY_HAND)), Later(80.0, UNPLUGGED)),
                       Runs("shop/late"), back()), LATE, bare,
