@@ -385,6 +385,8 @@ def _operate(document: Json, op: Json) -> None:
         case "add":
             at[leaf] = copy.deepcopy(op["value"])
         case "remove":
+            if leaf not in at:
+                raise Refused(op["path"])
             del at[leaf]
 
 
