@@ -229,8 +229,9 @@ def claim(name: str, **more: Any) -> Tree:
 
 
 def kubevirt_vm(name: str, of: str = "", **metadata: Any) -> Tree:
-    """One that is off, made by himself; with a claim as its disk."""
-    devices: Tree = {"disks": [{"name": DISK, "disk": {"bus": "virtio"}}]} if of else {}
+    """One that is off and on no network, made by himself; with a claim as its disk."""
+    attached = [{"name": DISK, "disk": {"bus": "virtio"}}] if of else []
+    devices: Tree = {"autoattachPodInterface": False, "disks": attached}
     volumes = [{"name": DISK, "persistentVolumeClaim": {"claimName": of}}] if of else []
     template = {"domain": {"memory": {"guest": "64Mi"}, "devices": devices}, "volumes": volumes}
     spec = {"runStrategy": "Halted", "template": {"spec": template}}
@@ -293,6 +294,75 @@ def _marked_disk(stage: Stage) -> None:
     name = disks.name(stage.name, DISK)
     eventually(lambda: stage.exists("pvc", name), SOON)
     stage.patch("pvc", name, {"metadata": {"labels": {disks.DATASTORE: None}}})
+
+
+MUCH = "9999000m/9999999999999"
+"""More CPU and memory than all hosts have, as ``vdcos.dev/admitted`` says it."""
+SNAPSHOTS = "snapshot.kubevirt.io/v1beta1"
+
+
+def _snapshot(stage: Stage, source: str) -> None:
+    """A snapshot of a KubeVirt VM of his own that is off, and ready to be restored."""
+    group = {"apiGroup": "kubevirt.io", "kind": "VirtualMachine", "name": source}
+    stage.create(obj("VirtualMachineSnapshot", stage.name, version=SNAPSHOTS, spec={"source": group}))
+    eventually(lambda: stage.get("virtualmachinesnapshots")["status"]["readyToUse"], SOON)
+
+
+def _restore(stage: Stage, to: str, **more: Any) -> None:
+    target = {"apiGroup": "kubevirt.io", "kind": "VirtualMachine", "name": to}
+    spec = {"target": target, "virtualMachineSnapshotName": stage.name, **more}
+    stage.create(obj("VirtualMachineRestore", stage.name, version=SNAPSHOTS, spec=spec))
+
+
+def _forged_by_restore(stage: Stage) -> None:
+    """Has KubeVirt write the annotation that nobody but the operator may."""
+    source = f"{stage.name}-source"
+    stage.create(kubevirt_vm(source))
+    _snapshot(stage, source)
+    path = f"/metadata/annotations/{ownership.ADMITTED.replace('/', '~1')}"
+    _restore(stage, stage.name, patches=[json.dumps({"op": "add", "path": path, "value": MUCH})])
+    eventually(lambda: stage.child()["metadata"]["annotations"][ownership.ADMITTED] == MUCH, SOON)
+
+
+def _owner(stage: Stage) -> Tree:
+    """A VirtualMachine of his own that waits for a Datastore, as the owner of something."""
+    stage.create(obj("VirtualMachine", stage.name, spec={**ON, **disk(None, "nowhere")}))
+    uid = stage.get("vdcvm")["metadata"]["uid"]
+    reference = {"apiVersion": api.API_VERSION, "kind": "VirtualMachine", "name": stage.name, "uid": uid}
+    return {**reference, "controller": True}
+
+
+def _own_restored(stage: Stage) -> None:
+    """The forged annotation counts as soon as the KubeVirt VM seems to be the operator's."""
+    _forged_by_restore(stage)
+    stage.patch("virtualmachines.kubevirt.io", stage.name, {"metadata": {"ownerReferences": [_owner(stage)]}})
+
+
+def _take_over_restored(stage: Stage) -> None:
+    _forged_by_restore(stage)
+    stage.patch(
+        "virtualmachines.kubevirt.io", stage.name, {"metadata": {"annotations": {"vdcos.dev/adoptable": "true"}}}
+    )
+    stage.create(vm(stage, SMALL))
+
+
+def _marked_restore(stage: Stage) -> None:
+    source = f"{stage.name}-source"
+    stage.create(claim(source), kubevirt_vm(source, source))
+    _snapshot(stage, source)
+    marks = {disks.DATASTORE: "gold", disks.VM: "db", disks.DISK: DISK}
+    _restore(stage, stage.name, volumeRestoreOverrides=[{"volumeName": DISK, "labels": marks}])
+
+
+def _marked_content(stage: Stage) -> None:
+    """Edits what a snapshot says of his own claim."""
+    source = f"{stage.name}-source"
+    stage.create(claim(source), kubevirt_vm(source, source))
+    _snapshot(stage, source)
+    name = stage.get("virtualmachinesnapshots")["status"]["virtualMachineSnapshotContentName"]
+    path = "/spec/volumeBackups/0/persistentVolumeClaim/metadata/labels"
+    marks = {disks.DATASTORE: "gold", disks.VM: "db", disks.DISK: DISK}
+    stage.patch("virtualmachinesnapshotcontents", name, [{"op": "add", "path": path, "value": marks}], how="json")
 
 
 def _large_claim(stage: Stage) -> None:
@@ -661,6 +731,18 @@ SECTIONS: Mapping[str, tuple[Attempt, ...]] = {
             OWNER,
         ),
         Attempt(
+            "a restore whose claim counts on a Datastore of others",
+            _marked_restore,
+            Refused("an admission policy", "nobody changes them"),
+            OWNER,
+        ),
+        Attempt(
+            "an edited snapshot, so that what is restored counts on a Datastore of others",
+            _marked_content,
+            Refused("an admission policy", "nobody changes them"),
+            OWNER,
+        ),
+        Attempt(
             "a disk larger than what is left of a Datastore",
             declare(**disk(size="64Ti")),
             Undone("StorageReady", "DatastoreFull"),
@@ -869,8 +951,32 @@ SECTIONS: Mapping[str, tuple[Attempt, ...]] = {
         ),
         Attempt(
             "room on hosts that nobody else may have, by an annotation of a KubeVirt VM",
-            lambda s: s.create(kubevirt_vm(s.name, annotations={ownership.ADMITTED: "9999m/9999999999999"})),
-            Refused("an admission policy", "only vdcos sets it"),
+            lambda s: s.create(kubevirt_vm(s.name, annotations={ownership.ADMITTED: MUCH})),
+            Refused("an admission policy", MARKS),
+            OWNER,
+        ),
+        Attempt(
+            "a KubeVirt VM that a VirtualMachine of his seems to own",
+            lambda s: s.create(kubevirt_vm(s.name, ownerReferences=[_owner(s)])),
+            Refused("an admission policy", MARKS),
+            OWNER,
+        ),
+        Attempt(
+            "the same room by a restore, which KubeVirt writes, made to seem a VirtualMachine's",
+            _own_restored,
+            Refused("an admission policy", MARKS),
+            OWNER,
+        ),
+        Attempt(
+            "the same room by a restore, taken over with the KubeVirt VM",
+            _take_over_restored,
+            Harmless(
+                "what was there before is taken off with the first step that makes the VM the operator's",
+                lambda s: (
+                    s.says("Ready")[0] == "True"
+                    and s.child()["metadata"]["annotations"].get(ownership.ADMITTED, "") == ""
+                ),
+            ),
             OWNER,
         ),
         Attempt(

@@ -180,6 +180,22 @@ def _only_ours_differ() -> str:
     return f"[[{new}, {old}], [{old}, {new}]].all(p, {same})"
 
 
+_OWNER_ADDED = (
+    f"object.metadata.?ownerReferences.orValue([]).exists(r, r.apiVersion.startsWith('{api.GROUP}/')"
+    " && (oldObject == null || !(r in oldObject.metadata.?ownerReferences.orValue([]))))"
+)
+"""CEL: whether an object gets an owner of ours."""
+_MARKED = " || ".join(
+    f"m.?{field}.orValue({{}}).exists(k, k.startsWith('{api.GROUP}/'))" for field in ("labels", "annotations")
+)
+_RESTORES_MARKS = (
+    f"object.spec.?volumeRestoreOverrides.orValue([]).exists(m, {_MARKED})"
+    " || object.spec.?volumeBackups.orValue([])"
+    f".exists(b, [b.?persistentVolumeClaim.?metadata.orValue({{}})].exists(m, {_MARKED}))"
+)
+"""CEL: whether a restore, or what a snapshot holds, puts marks of ours on claims."""
+
+
 def policies() -> list[Manifest]:
     """ValidatingAdmissionPolicies and their bindings."""
     return [
@@ -281,11 +297,32 @@ def policies() -> list[Manifest]:
                     "resources": ["virtualmachines"],
                 }
             ],
-            [f"request.userInfo.username != '{USER}'", _annotation_differs(ownership.ADMITTED)],
-            # KubeVirt copies annotations when it clones and restores VMs; it may make VMs everywhere.
+            [f"request.userInfo.username != '{USER}'", f"{_annotation_differs(ownership.ADMITTED)} || {_OWNER_ADDED}"],
+            # KubeVirt copies annotations when it clones and restores VMs (it may make VMs everywhere), and tenants say
+            # to what. Without an owner of ours such a copy counts for nothing.
             f"authorizer.group('{api.GROUP}').resource('hapolicies').check('update').allowed()"
-            " || authorizer.group('kubevirt.io').resource('virtualmachines').check('create').allowed()",
-            f"annotation {ownership.ADMITTED} says what a VM takes of the hosts' capacity: only vdcos sets it",
+            f" || oldObject == null && !({_OWNER_ADDED})"
+            " && authorizer.group('kubevirt.io').resource('virtualmachines').check('create').allowed()",
+            f"annotation {ownership.ADMITTED} and owners {api.GROUP} say what a VM takes of the hosts' capacity:"
+            " only vdcos sets them",
+        ),
+        *_policy(
+            "vdcos-restored-disk-marks",
+            [
+                {
+                    "apiGroups": ["snapshot.kubevirt.io"],
+                    "apiVersions": ["*"],
+                    "operations": ["CREATE", "UPDATE"],
+                    "resources": ["virtualmachinerestores", "virtualmachinesnapshotcontents"],
+                }
+            ],
+            ["oldObject == null || object.spec != oldObject.spec", _RESTORES_MARKS],
+            # KubeVirt writes what these say on claims, with its own rights; contents it makes itself, of real claims.
+            f"authorizer.group('{api.GROUP}').resource('datastores').check('update').allowed()"
+            " || request.resource.resource == 'virtualmachinesnapshotcontents'"
+            " && authorizer.group('').resource('persistentvolumeclaims').check('create').allowed()",
+            f"labels and annotations {api.GROUP}/ of a disk say whose it is and what it counts on a Datastore:"
+            " a restored one has those of its snapshot, and nobody changes them",
         ),
     ]
 

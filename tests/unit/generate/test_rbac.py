@@ -115,7 +115,7 @@ def test_every_policy_is_bound() -> None:
     manifests = rbac.policies()
     policies = {manifest["metadata"]["name"] for manifest in manifests[::2]}
     assert {manifest["spec"]["policyName"] for manifest in manifests[1::2]} == policies
-    assert len(policies) == 9
+    assert len(policies) == 10
 
 
 @pytest.mark.parametrize("what", ["devices", "taints"])

@@ -22,14 +22,11 @@ INSUFFICIENT = "InsufficientFailoverCapacity"
 
 
 def admitted(child: kubevirt.VirtualMachine | None) -> Amounts | None:
-    """What was admitted for a VM; None when nothing was."""
-    return amounts.read(child.metadata.annotation(ownership.ADMITTED)) if child is not None else None
-
-
-def is_reserved(child: kubevirt.VirtualMachine) -> bool:
-    """Whether what was admitted for a VM counts: others can write annotations, too, so it must be a child of ours."""
-    meta = child.metadata
-    return ownership.owner_name(meta, kinds.VIRTUAL_MACHINE) == meta.name and admitted(child) is not None
+    """What was admitted for a VM; None when nothing was. Others can write annotations, too, so it must be a child of
+    ours."""
+    if child is None or ownership.owner_name(child.metadata, kinds.VIRTUAL_MACHINE) != child.metadata.name:
+        return None
+    return amounts.read(child.metadata.annotation(ownership.ADMITTED))
 
 
 def is_stuck(instance: VirtualMachineInstance) -> bool:
@@ -43,7 +40,7 @@ def is_stuck(instance: VirtualMachineInstance) -> bool:
 
 ALLOWED: Index[kubevirt.VirtualMachine] = Index(
     kubevirt.VirtualMachine,
-    lambda child: (str(child.metadata.key),) if is_reserved(child) else (),
+    lambda child: (str(child.metadata.key),) if admitted(child) is not None else (),
     lambda child: admitted(child) or amounts.NOTHING,
 )
 """VMs that were admitted, by ``namespace/name``."""

@@ -6,7 +6,6 @@ from typing import Any
 
 from vdcos import api
 from vdcos.core import failures, hosts
-from vdcos.core.amounts import Amounts
 from vdcos.core.foreign import kubevirt
 from vdcos.core.foreign.kubernetes import (
     NODE_LEASES,
@@ -157,10 +156,6 @@ def _as_instance(instance: VirtualMachineInstance) -> tuple[str | None, bool]:
     return RUNS_ON.value(instance), room.is_stuck(instance)
 
 
-def _as_admitted(child: kubevirt.VirtualMachine) -> Amounts | None:
-    return room.admitted(child) if room.is_reserved(child) else None
-
-
 PATIENCE = 2.0
 """Seconds that what is counted may be behind. Nothing waits for it but VMs that wait for room."""
 
@@ -171,7 +166,7 @@ WATCHES: tuple[Watch[Any], ...] = (
     Watch(OtherPod, _everyone, sees=takes, patience=PATIENCE),
     Watch(PersistentVolume, _everyone, sees=TIED.value, patience=PATIENCE),
     Watch(VirtualMachineInstance, _everyone, sees=_as_instance, patience=PATIENCE),
-    Watch(kubevirt.VirtualMachine, _everyone, sees=_as_admitted, patience=PATIENCE),
+    Watch(kubevirt.VirtualMachine, _everyone, sees=room.admitted, patience=PATIENCE),
     Watch(api.VirtualMachine, _everyone, sees=WISHES.value, patience=PATIENCE),
     Watch(api.Host, _everyone, sees=TOLD.value, patience=PATIENCE),
     Watch(Heartbeat, _suspecting, sees=lambda node: node.metadata.annotations, dated=True),

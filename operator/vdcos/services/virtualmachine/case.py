@@ -363,9 +363,11 @@ class Case:
 
     @cached_property
     def _reserved(self) -> str | None:
-        """What the child says of what was admitted; None when it has never said anything."""
+        """What the child says of what was admitted; None when it has never said anything. While nobody owns it, that is
+        what others say, and worth nothing."""
         child = self.child if self.mine else None
-        return (child.metadata.annotations or {}).get(ownership.ADMITTED) if child is not None else None
+        said = (child.metadata.annotations or {}).get(ownership.ADMITTED) if child is not None else None
+        return "" if said is not None and self.detached else said
 
     @cached_property
     def reserves(self) -> str | None:

@@ -112,7 +112,11 @@ def _repair(case: Case, child: kubevirt.VirtualMachine, manifest: Mapping[str, A
         "metadata": {"labels": child.metadata.labels or {}, "annotations": child.metadata.annotations or {}},
         "spec": case.seen.child_spec,
     }
-    compared = {"metadata": {"labels": manifest["metadata"]["labels"]}, "spec": manifest["spec"]}
+    metadata = manifest["metadata"]
+    compared = {
+        "metadata": {"labels": metadata["labels"], "annotations": metadata["annotations"]},
+        "spec": manifest["spec"],
+    }
     fields = tuple(sorted(drift(compared, live)))
     if not fields:
         return Said(conditions=(conditions.true(APPLIED, "Applied", "the KubeVirt VM is as it should be"),))
@@ -124,7 +128,6 @@ def _repair(case: Case, child: kubevirt.VirtualMachine, manifest: Mapping[str, A
             f"them; it is put right every {FORGIVEN} s at most, and when this object changes"
         )
         return Said(conditions=(conditions.false(APPLIED, "WriteWar", message),), after=max(1.0, left))
-    metadata = manifest["metadata"]
     marked = {**metadata, "annotations": {**metadata["annotations"], REPAIRED: str(int(forgotten))}}
     apply = Apply(
         VirtualMachine.resource,

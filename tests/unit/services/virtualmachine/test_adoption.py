@@ -10,6 +10,7 @@ from vdcos.core.foreign.cdi import DataVolume
 from vdcos.core.foreign.kubernetes import PersistentVolumeClaim
 from vdcos.core.foreign.kubevirt import VirtualMachineInstance
 from vdcos.core.objects import Key
+from vdcos.core.ownership import ADMITTED
 from vdcos.core.plan import Apply, Patch
 from vdcos.services.datastore import DatastoreService
 from vdcos.testing.world import World
@@ -109,6 +110,17 @@ def test_it_is_taken_over_in_steps_that_may_each_be_the_last() -> None:
     there.log.clear()
     b.settle(there)
     assert not there.log, "at rest nothing is written"
+
+
+def test_what_was_admitted_for_it_is_not_taken_over() -> None:
+    """KubeVirt copies annotations, and tenants tell it what to write: with an owner it would count."""
+    there = brought(kubevirt_vm(annotations={**AGREED, ADMITTED: "9999000m/9999999999999"}))
+    for _ in range(12):
+        meta = there.tree(b.CHILD, b.KEY)["metadata"]
+        assert not (meta.get("ownerReferences") and meta["annotations"].get(ADMITTED))
+        for action in there.plan(b.SERVICE, b.KEY).actions[:1]:
+            there.carry_out(action)
+    assert meta["ownerReferences"]
 
 
 def test_what_runs_is_not_touched() -> None:

@@ -82,6 +82,34 @@ def test_what_is_powered_off_gives_its_room_back() -> None:
     assert (strategy(there), admitted(there)) == ("Halted", "")
 
 
+FORGED = "9999000m/9999999999999"
+"""More than all hosts have."""
+
+
+def test_an_admission_that_somebody_took_away_is_put_back() -> None:
+    there = crowded(b.vm(), full=False)
+    b.settle(there)
+    there.change(b.CHILD, b.KEY, metadata={"annotations": {ADMITTED: None}})
+    assert admitted(there) is None
+    b.settle(there)
+    assert admitted(there) == "105m/1389760192"
+    assert b.says(there, "Applied")[:2] == ("True", "Applied")
+
+
+@pytest.mark.parametrize("full", [False, True], ids=["there is room", "there is none"])
+@pytest.mark.parametrize("policy", [True, False])
+def test_what_a_detached_vm_says_was_admitted_counts_for_nothing(policy: bool, full: bool) -> None:
+    """Nobody owned it, so anybody who may have KubeVirt copy annotations can have written it."""
+    there = crowded(b.vm(), full=full) if policy else b.world(b.vm())
+    b.settle(there)
+    there.change(b.CHILD, b.KEY, metadata={"ownerReferences": None, "annotations": {ADMITTED: FORGED}})
+    b.settle(there)
+    assert there.tree(b.CHILD, b.KEY)["metadata"]["ownerReferences"]
+    assert admitted(there) == ("105m/1389760192" if policy and not full else "")
+    if policy:
+        assert strategy(there) == ("Halted" if full else "Always")
+
+
 def test_what_is_admitted_counts_before_it_is_written() -> None:
     """Two VMs that are judged at once do not both take the last room."""
     there = crowded(b.vm(), full=False)
