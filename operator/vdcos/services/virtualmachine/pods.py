@@ -8,6 +8,9 @@ from vdcos.core.foreign import kubevirt
 from vdcos.core.foreign.kubernetes import FailedMount
 from vdcos.core.foreign.kubevirt import VirtualMachineInstance
 
+_OF_CLAIMS = re.compile(r"\bPVC \S+ does not exist\b|\bpersistentvolumeclaim \"")
+"""KubeVirt's words, and the scheduler's, for a claim that no host can help with: it is missing, or going, or lost its
+volume."""
 _ASIDE = re.compile(r"[.,] (?:preemption:|no new claims)")
 _NODES = re.compile(r"^0/(\d+) nodes are available: ")
 
@@ -34,9 +37,13 @@ def unplaced(instance: VirtualMachineInstance | None) -> str:
     That a claim is not bound yet is no matter of hosts: StorageReady tells of it, and the scheduler looks again.
     """
     message = kubevirt.finds_no_host(instance.status.conditions) if instance else ""
-    return (
-        f"{shortened(message)}. Free capacity, or change placement, CPU, memory or devices of the VM" if message else ""
-    )
+    if not message:
+        return ""
+    if _OF_CLAIMS.search(message):
+        advice = "Restore the claim, or remove its disk from the VM; it starts by itself then"
+    else:
+        advice = "Free capacity, or change placement, CPU, memory or devices of the VM"
+    return f"{shortened(message)}. {advice}"
 
 
 def shortened(message: str) -> str:

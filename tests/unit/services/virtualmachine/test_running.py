@@ -476,6 +476,25 @@ def test_no_host_fits() -> None:
     assert "none of 2 hosts fits: 2 Too many pods. Free capacity" in b.says(there, "PlacementReady")[2]
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "PVC shop/web-root does not exist, waiting for it to appear",
+        '0/2 nodes are available: persistentvolumeclaim "web-root" not found. preemption: 0/2 nodes ...',
+        '0/2 nodes are available: persistentvolumeclaim "web-root" is being deleted. preemption: 0/2 nodes ...',
+        '0/2 nodes are available: persistentvolumeclaim "web-root" bound to non-existent persistentvolume "pv-1".',
+    ],
+)
+def test_for_a_claim_that_is_gone_nobody_is_told_to_free_capacity(said: str) -> None:
+    there = b.running()
+    pending(there, {"type": "PodScheduled", "status": "False", "message": said})
+    b.settle(there)
+    message = b.says(there, "PlacementReady")[2]
+    assert "web-root" in message
+    assert "Restore the claim, or remove its disk" in message
+    assert "capacity" not in message
+
+
 def test_a_claim_that_is_not_bound_yet_is_no_matter_of_hosts() -> None:
     there = b.running()
     said = "0/4 nodes are available: pod has unbound immediate PersistentVolumeClaims. not found"
