@@ -24,7 +24,10 @@ _TAKES_FILE = ("-f", "--filename", "--kubeconfig")
 def main(words: Sequence[str]) -> int:
     """Print candidates for the last of ``words``, which may be empty. Returns 0: completion never complains."""
     logging.disable(logging.CRITICAL)
-    candidates, directive = completions(words or [""])
+    try:
+        candidates, directive = completions(words or [""])
+    finally:
+        logging.disable(logging.NOTSET)
     for each in candidates:
         print(each)
     print(directive)
