@@ -16,6 +16,9 @@ log = logging.getLogger(__name__)
 
 IN_FLIGHT = 32
 """Conversations at a time. Their plans still run one after the other: what is in flight are requests."""
+FEW = 4
+"""The same while one of them hurries, with pods of a dead host that go together: each makes a VM restart, and what is
+to be said of that must not take the API server's time from the other pods."""
 AT_ONCE = 40
 """Requests of one conversation at the same time; connections are left for others."""
 LEAST_SECONDS = 1.0
@@ -90,6 +93,7 @@ class Shell:
         self._clock = clock
         self._wake = asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
+        self._hurrying = 0
         self._due = -inf
         """When it wakes by itself, in the clock's seconds. Nothing is sooner while it is awake, or busy."""
         store.subscribe(lambda kind, old, new: self._heard())
@@ -125,12 +129,15 @@ class Shell:
 
     async def _start(self) -> None:
         self._engine.listen()
-        while len(self._running) < IN_FLIGHT and (item := self._queue.pop(self._clock())) is not None:
+        while len(self._running) < self._most() and (item := self._queue.pop(self._clock())) is not None:
             task = asyncio.create_task(self._reconcile(item))
             self._running.add(task)
             task.add_done_callback(self._ended)
             # Every conversation begins with a plan. Between two of them the loop hears sources, probes and timers.
             await asyncio.sleep(0)
+
+    def _most(self) -> int:
+        return FEW if self._hurrying else IN_FLIGHT
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
@@ -140,7 +147,7 @@ class Shell:
 
     async def _sleep(self) -> None:
         """Until something changes, or is due."""
-        if len(self._running) >= IN_FLIGHT or not self.ready():
+        if len(self._running) >= self._most() or not self.ready():
             await self._wake.wait()
             return
         known = [due for due in (self._queue.next_due(), self._engine.next_silence()) if due is not None]
@@ -207,7 +214,12 @@ class Shell:
             async with room:
                 return await self._send(request)
 
-        answers = await asyncio.gather(*map(send, together.requests), return_exceptions=True)
+        self._hurrying += 1
+        try:
+            answers = await asyncio.gather(*map(send, together.requests), return_exceptions=True)
+        finally:
+            self._hurrying -= 1
+            self._wake.set()
         found: list[bytes | ApiError] = []
         for answer in answers:
             if isinstance(answer, BaseException) and not isinstance(answer, ApiError):

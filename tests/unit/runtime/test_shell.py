@@ -11,7 +11,7 @@ from vdcos.core.objects import Key, Meta, Object, Resource
 from vdcos.runtime.engine import Colloquy, Outcome, Together
 from vdcos.runtime.queue import Item, Queue
 from vdcos.runtime.requests import ApiError, Request
-from vdcos.runtime.shell import AT_ONCE, DRAIN_SECONDS, IN_FLIGHT, Shell
+from vdcos.runtime.shell import AT_ONCE, DRAIN_SECONDS, FEW, IN_FLIGHT, Shell
 from vdcos.runtime.store import Store
 
 pytestmark = pytest.mark.looptime
@@ -361,6 +361,29 @@ async def test_what_belongs_together_leaves_room_for_others() -> None:
         w.add("a")
         await asyncio.sleep(3.1)
         assert (w.sender.most, w.seen.writes, w.seen.results) == (AT_ONCE, 2 * AT_ONCE + 1, ["done"])
+
+
+async def test_little_else_is_begun_while_many_requests_hurry() -> None:
+    async with world() as w:
+        plain = w.engine.converse
+
+        def converse(item: Item) -> Colloquy:
+            if item != box("host"):
+                outcome: Outcome = yield from plain(item)
+                return outcome
+            yield Together((Request("boxes", "delete", BOXES, item.key, "DELETE", "/x"),) * AT_ONCE)
+            return Outcome("done")
+
+        w.engine.converse = converse
+        w.add("host")
+        await asyncio.sleep(0.5)
+        for number in range(2 * IN_FLIGHT):
+            w.add(f"vm-{number}")
+        await asyncio.sleep(0.4)
+        assert w.sender.now == AT_ONCE + FEW - 1, "others go on, slowly"
+        await asyncio.sleep(0.5)
+        assert w.seen.results == ["done"]
+        assert w.sender.now == IN_FLIGHT, "as always again"
 
 
 async def test_what_belongs_together_is_not_begun_without_the_right_to_it() -> None:
