@@ -209,7 +209,7 @@ class HostFailureStatus(Status):
     """Its VMs may restart on hosts that are kept for failover: there are some."""
     vms: FailedVms | None = None
     """What became of its VMs."""
-    machines: Annotated[tuple[FailedVm, ...], Field(max_length=1024), ListMap("namespace", "name")] = ()
+    machines: Annotated[tuple[FailedVm, ...], Field(max_length=1024), ATOMIC] = ()
     """The VMs that ran on it, in the order in which they restart. Those that are Held stay off."""
     timeline: Annotated[tuple[Event, ...], Field(max_length=50), ATOMIC] = ()
     """What happened, in order; the first and the last when there is too much."""

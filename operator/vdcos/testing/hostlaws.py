@@ -14,6 +14,7 @@ from vdcos.core.foreign.workloads import amounts_of
 from vdcos.core.objects import Key, Resource
 from vdcos.core.plan import Ask
 from vdcos.providers.failover import room
+from vdcos.providers.failover.order import NOT_UP
 from vdcos.providers.placement import launcher_requests
 from vdcos.providers.witnesses.evidence import BLIND_SECONDS
 from vdcos.runtime.queue import Item
@@ -662,9 +663,10 @@ def _plans_are_told(world: World) -> None:
             raise Violation("status truth", f"{host.key} says {status['reserved']}, and pods request {asked}")
         for pod in pods:
             vm = world.api.get(kinds.VIRTUAL_MACHINE, Key(pod.key.namespace, pod.meta["ownerReferences"][0]["name"]))
-            conditions = vm.tree.get("status", {}).get("conditions", ()) if vm is not None else ()
-            if vm is not None and any(c["type"] == "Protected" for c in conditions) is not covered:
-                raise Violation("status truth", f"{vm.key} runs on {host.key}, and says {conditions}")
+            said = vm.tree.get("status", {}) if vm is not None else {}
+            conditions, is_up = said.get("conditions", ()), said.get("powerState", "") not in NOT_UP
+            if vm is not None and any(c["type"] == "Protected" for c in conditions) is not (covered and is_up):
+                raise Violation("status truth", f"{vm.key} is on {host.key}, and says {conditions}")
 
 
 # At rest

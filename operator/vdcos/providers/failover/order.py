@@ -59,6 +59,7 @@ class _Needed(msgspec.Struct, frozen=True):
 
 class _Status(msgspec.Struct, frozen=True, rename="camel"):
     conditions: tuple[_Condition, ...] = ()
+    power_state: str = ""
     waits_for: _Needed | None = None
 
 
@@ -83,14 +84,18 @@ class Wish(NamedTuple):
     priority: str
     """Its own; empty when it leaves that to the policy."""
     needs: tuple[_Dependency, ...]
-    protected: str
-    """Its condition Protected as it is stored: ``True/RestartsElsewhere``; empty when it has none."""
+    protected: str | None
+    """Its condition Protected as it is stored: ``True/RestartsElsewhere``; empty when it has none, None while it is not
+    to have one."""
     waits_for: Amounts | None
     """What it waits for, while failover capacity keeps it from starting or growing."""
     node_selector: Mapping[str, str]
 
 
 PROTECTED = "Protected"
+NOT_UP = ("", "PoweredOff", "PoweringOn")
+"""Power states, as they are stored, of VMs of which nobody says whether they are protected. They say it with the same
+write as that they are up."""
 _STALLED = "Stalled"
 
 
@@ -98,7 +103,7 @@ def wish(own: Own) -> Wish:
     """Of a VirtualMachine as it is stored. Raises msgspec.MsgspecError."""
     vm = _decode(own.raw)
     said = {each.type: each for each in vm.status.conditions}
-    protected = said.get(PROTECTED)
+    protected, is_up = said.get(PROTECTED), vm.status.power_state not in NOT_UP
     # Who cannot go on for another reason keeps no place in the queue.
     waits = (
         vm.status.waits_for is not None and vm.spec.power_state == "PoweredOn" and not vm.metadata.deletion_timestamp
@@ -107,7 +112,7 @@ def wish(own: Own) -> Wish:
         labels=vm.metadata.labels,
         priority=vm.spec.availability.restart_priority,
         needs=vm.spec.availability.depends_on,
-        protected=f"{protected.status}/{protected.reason}" if protected is not None else "",
+        protected=(f"{protected.status}/{protected.reason}" if protected is not None else "") if is_up else None,
         waits_for=_needed(vm.status.waits_for) if waits and _STALLED not in said and vm.status.waits_for else None,
         node_selector=vm.spec.placement.node_selector,
     )

@@ -162,8 +162,8 @@ def outdated(found: Outlook, world: Snapshot) -> tuple[tuple[type[Any], Key], ..
     hosts_known = [(name, Key("", name)) for name in found.hosts]
     late = [(api.Host, key) for name, key in hosts_known if told.get(key) != found.hosts[name]]
     late += [(api.Host, key) for key in told if key.name not in found.hosts]
-    vms = [key for key, said in found.said.items() if (wish := wishes.get(key)) is not None and wish.protected != said]
-    vms += [key for key, wish in wishes.items() if wish.protected and key not in found.said]
+    up = {key: wish.protected for key, wish in wishes.items() if wish.protected is not None}
+    vms = [key for key, protected in up.items() if protected != found.said.get(key, "")]
     return (*sorted(late, key=lambda each: each[1]), *((api.VirtualMachine, key) for key in sorted(vms)))
 
 

@@ -6,6 +6,7 @@ from vdcos import api
 from vdcos.core import conditions
 from vdcos.core.conditions import Condition
 from vdcos.core.plan import Instant, Plan
+from vdcos.providers.failover.order import NOT_UP
 from vdcos.providers.networks import Problem, Providers
 from vdcos.services.virtualmachine import (
     child,
@@ -122,7 +123,7 @@ def _guest(case: Case) -> Said:
 
 def _power(case: Case) -> Said:
     """The VM runs, or does not, as declared."""
-    protected = case.seen.protected
+    protected = case.seen.protected if case.power.state not in NOT_UP else None
     return Said(conditions=(case.power.condition,) if protected is None else (case.power.condition, protected))
 
 

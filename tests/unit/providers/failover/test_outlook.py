@@ -226,6 +226,11 @@ def told(there: World) -> None:
 
 def test_who_says_otherwise_is_to_look_again() -> None:
     there = three(c.pod("web"), c.pod("foreign"), d.vm("web"), d.vm("off"), d.host("host-1"), d.host("host-2"))
+    for state in ("PoweringOn", "PoweredOff"):
+        there.change(api.VirtualMachine, c.key("web"), status={"powerState": state})
+        late = outdated(c.outlook(there), c.view(there))
+        assert (api.VirtualMachine, c.key("web")) not in late, "it says so when it is up"
+    there.change(api.VirtualMachine, c.key("web"), status={"powerState": "PoweredOn"})
     assert set(outdated(c.outlook(there), c.view(there))) == {
         (api.Host, Key("", "host-1")),
         (api.Host, Key("", "host-2")),

@@ -375,7 +375,7 @@ def test_its_failure_plan() -> None:
 
 def test_without_a_policy_there_is_no_plan_and_vms_take_back_what_they_say() -> None:
     said = [{"type": "Protected", "status": "True", "reason": "RestartsElsewhere"}]
-    vm = {**d.vm("web"), "status": {"conditions": said}}
+    vm = {**d.vm("web"), "status": {"conditions": said, "powerState": "PoweredOn"}}
     there = d.world(d.host(), vm, d.vm("quiet"), d.instance("web"), d.instance("quiet"), c.pod("web"))
     assert "failurePlan" not in settle(there)
     assert there.plan(SERVICE, KEY).wakes == ((api.VirtualMachine, Key("shop", "web")),)
