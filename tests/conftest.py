@@ -3,7 +3,11 @@
 import gc
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile("vdcos", deadline=None)  # machines are busy, and no test is timed
+hypothesis.settings.load_profile("vdcos")
 
 
 @pytest.fixture(scope="module", autouse=True)

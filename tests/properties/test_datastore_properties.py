@@ -15,7 +15,7 @@ from vdcos.services.datastore import DatastoreService
 from vdcos.testing import builders
 from vdcos.testing.world import START, World
 
-SOME = settings(max_examples=30, deadline=None)
+SOME = settings(max_examples=30)
 
 GOLD, SERVICE = Key("", "gold"), DatastoreService()
 Tree = dict[str, Any]

@@ -222,7 +222,7 @@ def calm(world: World) -> None:
         world.wait(0.6)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.booleans(), st.lists(EVENTS, max_size=60))
 def test_a_receipt_means_that_the_incarnation_is_dead(connected: bool, events: list[tuple[str, Any]]) -> None:
     world = World(connected=connected)
@@ -235,7 +235,7 @@ def test_a_receipt_means_that_the_incarnation_is_dead(connected: bool, events: l
     event(world.receipt.how)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.sampled_from(["redfish", "ipmi"]), st.lists(EVENTS, max_size=60))
 def test_a_liar_is_not_believed_while_the_host_can_be_seen_to_live(liar: str, events: list[tuple[str, Any]]) -> None:
     world = World(liar=liar, connected=True)
@@ -247,7 +247,7 @@ def test_a_liar_is_not_believed_while_the_host_can_be_seen_to_live(liar: str, ev
     assert world.receipt is not None, f"the other switch is honest: {world.look().why}"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(EVENTS, max_size=60))
 def test_a_look_is_a_function_of_what_it_sees_and_names_its_effects(events: list[tuple[str, Any]]) -> None:
     world = World()

@@ -95,4 +95,4 @@ class Datacenter(RuleBasedStateMachine):
 
 
 TestDatacenter = Datacenter.TestCase
-TestDatacenter.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestDatacenter.settings = settings(max_examples=60, stateful_step_count=30)

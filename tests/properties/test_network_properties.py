@@ -15,7 +15,7 @@ from vdcos.services.network import NetworkService
 from vdcos.testing import builders
 from vdcos.testing.world import World
 
-SOME = settings(max_examples=30, deadline=None)
+SOME = settings(max_examples=30)
 
 RED, SPACES = Key("", "red"), ("a", "b", "c")
 SERVICE = NetworkService({})

@@ -43,7 +43,7 @@ class Wild:
         return answer
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(answers)
 def test_any_answer_is_a_definition_of_the_network_or_a_problem(answer: Any) -> None:
     providers = {"wild": Wild(answer)}

@@ -13,7 +13,7 @@ from tests.properties import placement_reference as reference
 from vdcos.providers import placement as p
 from vdcos.providers.placement import engine
 
-SOME = settings(max_examples=300, deadline=None)
+SOME = settings(max_examples=300)
 
 Worlds = tuple[list[p.Host], list[p.Machine]]
 T = TypeVar("T")

@@ -51,7 +51,7 @@ WHO = st.builds(Key, st.sampled_from(["shop", "bank"]), st.sampled_from(NAMES))
 RANKS = st.integers(0, len(PRIORITIES) - 1)
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 @given(st.lists(st.tuples(WHO, VMS, RANKS), max_size=14))
 def test_the_turns_are_those_that_are_found_by_asking_each_about_each_other(
     known: list[tuple[Key, Vm | None, int]],

@@ -111,7 +111,7 @@ happenings = st.lists(
     max_size=8,
 )
 
-EXAMPLES = settings(max_examples=60, deadline=None)
+EXAMPLES = settings(max_examples=60)
 
 
 def lived(spec: Tree, story: list[Any]) -> World:
