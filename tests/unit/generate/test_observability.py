@@ -92,7 +92,7 @@ def test_each_alert_has_a_page_of_the_same_form_and_no_page_is_left_over() -> No
         page = (RUNBOOKS / f"{name}.md").read_text()
         headings = re.findall("^#+ .*", page, re.MULTILINE)
         assert headings == [f"# {name}", "## Meaning", "## Impact", "## Diagnosis", "## Mitigation"]
-        assert alert["annotations"]["runbook_url"] == f"https://vdcos.dev/runbooks/{name}/"
+        assert alert["annotations"]["runbook_url"] == f"https://vdcos.dev/runbooks/{name}.html"
 
 
 def test_alerts_say_how_urgent_they_are_and_what_is_the_matter() -> None:
