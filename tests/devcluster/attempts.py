@@ -338,6 +338,20 @@ def _own_restored(stage: Stage) -> None:
     stage.patch("virtualmachines.kubevirt.io", stage.name, {"metadata": {"ownerReferences": [_owner(stage)]}})
 
 
+def _named_owner(stage: Stage) -> None:
+    """The API server takes a group where a version should be for a version."""
+    _forged_by_restore(stage)
+    owner = {"apiVersion": api.GROUP, "kind": "VirtualMachine", "name": stage.name, "uid": "any", "controller": True}
+    stage.patch("virtualmachines.kubevirt.io", stage.name, {"metadata": {"ownerReferences": [owner]}})
+
+
+def _grown_claim(stage: Stage) -> None:
+    stage.create(vm(stage, {**SMALL, **disk()}))
+    name = disks.name(stage.name, DISK)
+    eventually(lambda: stage.get("pvc", name)["status"]["phase"] == "Bound", SOON)
+    stage.patch("pvc", name, {"spec": {"resources": {"requests": {"storage": "64Ti"}}}})
+
+
 def _take_over_restored(stage: Stage) -> None:
     _forged_by_restore(stage)
     stage.patch(
@@ -743,6 +757,12 @@ SECTIONS: Mapping[str, tuple[Attempt, ...]] = {
             OWNER,
         ),
         Attempt(
+            "let the claim of a disk grow beyond its Datastore",
+            _grown_claim,
+            Refused("an admission policy", MARKS),
+            OWNER,
+        ),
+        Attempt(
             "a disk larger than what is left of a Datastore",
             declare(**disk(size="64Ti")),
             Undone("StorageReady", "DatastoreFull"),
@@ -964,6 +984,12 @@ SECTIONS: Mapping[str, tuple[Attempt, ...]] = {
         Attempt(
             "the same room by a restore, which KubeVirt writes, made to seem a VirtualMachine's",
             _own_restored,
+            Refused("an admission policy", MARKS),
+            OWNER,
+        ),
+        Attempt(
+            "the same, by an owner whose version is our group",
+            _named_owner,
             Refused("an admission policy", MARKS),
             OWNER,
         ),

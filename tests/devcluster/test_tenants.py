@@ -11,7 +11,7 @@ import prometheus_client.parser
 import pytest
 import pytest_asyncio
 
-from devcluster.cluster import Cluster
+from devcluster.cluster import Cluster, KubectlError
 from devcluster.waiting import eventually
 from tests.devcluster import attempts
 from tests.devcluster.attempts import (
@@ -29,7 +29,7 @@ from tests.devcluster.attempts import (
     Who,
 )
 from tests.devcluster.replica import Replica
-from vdcos.core import ownership
+from vdcos.core import disks, ownership
 from vdcos.testing import builders
 
 Tree = dict[str, Any]
@@ -47,7 +47,7 @@ MULTUS: Tree = {
     ],
 }
 """What administrators of clusters with Multus give those of namespaces; and Events, which some do."""
-KUBEVIRT = "system:serviceaccount:kubevirt:kubevirt-controller"
+KUBEVIRT, CDI = "system:serviceaccount:kubevirt:kubevirt-controller", "system:serviceaccount:cdi:cdi-sa"
 
 
 def only(*names: str) -> Tree:
@@ -186,6 +186,18 @@ async def test_kubevirt_itself_may_say_again_what_a_vm_takes(scene: Scene) -> No
     copy = json.dumps(attempts.kubevirt_vm("copy", annotations={ownership.ADMITTED: "1/1"}))
     made = scene.cluster.kubectl("create", "--as", KUBEVIRT, "--dry-run=server", "-n", RED, "-f", "-", stdin=copy)
     assert "created" in made
+
+
+async def test_cdi_itself_marks_claims_when_it_creates_them_and_never_later(scene: Scene) -> None:
+    """It labels a claim as the pod says that fills it, and that pod may be a tenant's."""
+    labels = {disks.DATASTORE: "gold"}
+    marked = json.dumps(attempts.claim("marked", metadata={"labels": labels}))
+    as_cdi = ("--as", CDI, "--dry-run=server", "-n", RED)
+    assert "created" in scene.cluster.kubectl("create", *as_cdi, "-f", "-", stdin=marked)
+    scene.cluster.apply(attempts.claim("plain"))
+    with pytest.raises(KubectlError, match="only vdcos sets them"):
+        scene.cluster.kubectl("label", "pvc", "plain", *as_cdi, *(f"{key}={value}" for key, value in labels.items()))
+    assert "labeled" in scene.cluster.kubectl("label", "pvc", "plain", *as_cdi, "other=label")
 
 
 async def test_after_all_that_the_other_tenant_has_what_he_had(scene: Scene) -> None:

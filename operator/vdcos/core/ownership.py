@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from vdcos.core.objects import Key, Meta, Resource
+from vdcos.core.objects import Key, Meta, OwnerReference, Resource
 
 GROUP = "vdcos.dev"
 MANAGED_BY = "app.kubernetes.io/managed-by"
@@ -30,10 +30,21 @@ def owner_reference(resource: Resource, owner: Meta) -> dict[str, Any]:
     }
 
 
+def is_ours(reference: OwnerReference) -> bool:
+    """Whether an owner is of our API group, in whatever version. Admission policies keep just these: the API server
+    takes the group alone for a version, and whoever forges an owner may call it anything."""
+    return reference.api_version.startswith(f"{GROUP}/")
+
+
 def owner_name(child: Meta, owner: Resource) -> str:
-    """The name of the object of a kind of ours that controls a child, in whatever version; "" when none does."""
+    """The name of the object of a kind of ours that controls a child; "" when none does."""
     owners = (ref for ref in child.owner_references if ref.controller and ref.kind == owner.kind)
-    return next((ref.name for ref in owners if ref.api_version.partition("/")[0] == owner.group), "")
+    return next((ref.name for ref in owners if is_ours(ref)), "")
+
+
+def is_owned(child: Meta, uid: str) -> bool:
+    """Whether the object of ours with this uid is the controlling owner of a child."""
+    return any(ref.controller and ref.uid == uid and is_ours(ref) for ref in child.owner_references)
 
 
 def detached(child: Meta, label: str, owner: str) -> bool:

@@ -5,7 +5,7 @@ import collections.abc
 import typing
 
 from vdcos import api
-from vdcos.core import hosts, kinds, objects, ownership, service, uninstall
+from vdcos.core import disks, hosts, kinds, objects, ownership, service, uninstall
 
 Manifest = dict[str, typing.Any]
 
@@ -132,7 +132,7 @@ def _binding(kind: str, metadata: Manifest, subject: Manifest) -> Manifest:
 # By the mark, and by the owner: anybody can read the uid of a Network.
 _OURS = (
     f"(o.metadata.?labels[?'{ownership.MANAGED_BY}'].orValue('') == '{ownership.MANAGER}'"
-    f" || o.metadata.?ownerReferences.orValue([]).exists(r, r.apiVersion.startsWith('{api.GROUP}/')))"
+    f" || o.metadata.?ownerReferences.orValue([]).exists(r, (r.apiVersion + '/').startsWith('{api.GROUP}/')))"
 )
 
 
@@ -164,6 +164,13 @@ def _marks_differ(field: str) -> str:
     return f"[[{new}, {old}], [{old}, {new}]].exists(p, {differ})"
 
 
+_MARKS_DIFFER = f"({_marks_differ('labels')} || {_marks_differ('annotations')})"
+_MARKED_GROWS = (
+    f"(oldObject != null && object.metadata.?labels[?'{disks.DATASTORE}'].hasValue()"
+    " && object.spec.?resources.?requests != oldObject.spec.?resources.?requests)"
+)
+"""CEL: whether a claim that counts on a Datastore asks for more than before, or less."""
+
 _OF_NODES = ("metadata.?labels", "spec.?podCIDR", "spec.?podCIDRs", "spec.?providerID", "spec.?configSource")
 """What the operator never changes of a Node."""
 
@@ -181,7 +188,7 @@ def _only_ours_differ() -> str:
 
 
 _OWNER_ADDED = (
-    f"object.metadata.?ownerReferences.orValue([]).exists(r, r.apiVersion.startsWith('{api.GROUP}/')"
+    f"object.metadata.?ownerReferences.orValue([]).exists(r, (r.apiVersion + '/').startsWith('{api.GROUP}/')"
     " && (oldObject == null || !(r in oldObject.metadata.?ownerReferences.orValue([]))))"
 )
 """CEL: whether an object gets an owner of ours."""
@@ -276,16 +283,18 @@ def policies() -> list[Manifest]:
                 }
                 for group, plural in (("cdi.kubevirt.io", "datavolumes"), ("", "persistentvolumeclaims"))
             ],
-            [f"request.userInfo.username != '{USER}'", f"{_marks_differ('labels')} || {_marks_differ('annotations')}"],
+            [f"request.userInfo.username != '{USER}'", f"{_MARKS_DIFFER} || {_MARKED_GROWS}"],
             # CDI copies marks from a DataVolume to its claim, and KubeVirt from a claim to the one restored from its
-            # snapshot; both may create claims everywhere. So may controllers of Kubernetes, which take templates from
+            # snapshot, when they create these; both may create claims everywhere. Later, CDI writes labels on a claim
+            # as the pod says that fills it, which may be a tenant's. Controllers of Kubernetes take templates from
             # tenants (StatefulSets, pods); and for DataVolumes, KubeVirt's and CDI's do.
             f"authorizer.group('{api.GROUP}').resource('datastores').check('update').allowed()"
             " || request.resource.resource == 'persistentvolumeclaims'"
             " && !request.userInfo.username.startsWith('system:serviceaccount:kube-system:')"
+            f" && (oldObject == null || !({_MARKS_DIFFER}))"
             " && authorizer.group('').resource('persistentvolumeclaims').check('create').allowed()",
-            f"labels and annotations {api.GROUP}/ of a disk say whose it is and what it counts on a Datastore:"
-            " only vdcos sets them; declare the disk in a VirtualMachine, or delete it",
+            f"labels and annotations {api.GROUP}/ of a disk, and its size where it has them, say whose it is and what"
+            " it counts on a Datastore: only vdcos sets them; declare the disk in a VirtualMachine, or delete it",
         ),
         *_policy(
             "vdcos-admitted-vms",

@@ -126,8 +126,8 @@ TAKEN_BY_OTHERS: Index[OtherPod] = Index(
     OtherPod, lambda pod: (pod.spec.node_name,) if pod.counts else (), lambda pod: pod.spec.requests
 )
 """All other pods by node, with what they request."""
-PLACED: Index[LauncherPod] = Index(LauncherPod, _bound)
-"""Pods of VMs that have a node, by ``namespace/name`` of the VM."""
+PLACED: Index[LauncherPod] = Index(LauncherPod, _bound, lambda pod: pod.spec.requests)
+"""Pods of VMs that have a node, by ``namespace/name`` of the VM, with what they request."""
 
 
 class KeptNode(NamedTuple):

@@ -23,8 +23,10 @@ INSUFFICIENT = "InsufficientFailoverCapacity"
 
 def admitted(child: kubevirt.VirtualMachine | None) -> Amounts | None:
     """What was admitted for a VM; None when nothing was. Others can write annotations, too, so it must be a child of
-    ours."""
-    if child is None or ownership.owner_name(child.metadata, kinds.VIRTUAL_MACHINE) != child.metadata.name:
+    ours, and staying: what is left of one that goes is its pods, which count by themselves."""
+    if child is None or child.metadata.deletion_timestamp is not None:
+        return None
+    if ownership.owner_name(child.metadata, kinds.VIRTUAL_MACHINE) != child.metadata.name:
         return None
     return amounts.read(child.metadata.annotation(ownership.ADMITTED))
 

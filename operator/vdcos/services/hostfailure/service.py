@@ -1,5 +1,6 @@
 """HostFailure: one failure of one life of a host, step by step. Each step is stored before the next one begins."""
 
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -471,7 +472,9 @@ def _fencing(case: Case) -> Step:
         event = f"{receipt.provider}: {receipt.proof}"
         return Step("Releasing", said, tuple(actions), after=0.0, status=fields, event=event)
     reason = "Fencing" if found.progress.asked else "NoProof"
-    said = (conditions.false(FENCED, reason, found.why), waiting, recovered)
+    word = json.dumps({"spec": {"confirmedDown": {"incarnation": cr.spec.incarnation, "by": "YOU", "why": "WHY"}}})
+    command = f"kubectl patch hostfailure {cr.metadata.name} --type merge -p '{word}'"
+    said = (conditions.false(FENCED, reason, f"{found.why} ({command})"), waiting, recovered)
     event = ""
     if not cr.status.phase:
         event = "declared dead: " + "; ".join(f"{each.witness}: {each.says}" for each in cr.spec.evidence)

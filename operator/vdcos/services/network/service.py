@@ -110,7 +110,7 @@ class NetworkService:
 
 
 def _ours(cr: api.Network, child: Object | None) -> bool:
-    return child is not None and child.metadata.owned_by(cr.metadata.uid)
+    return child is not None and ownership.is_owned(child.metadata, cr.metadata.uid)
 
 
 def _remove(cr: api.Network, child: Object | None, why: str) -> tuple[Action, ...]:

@@ -73,7 +73,7 @@ class Case:
     @cached_property
     def ours(self) -> bool:
         """The child is there, and ours, or ours to take back."""
-        return self.child is not None and (self.detached or self.child.metadata.owned_by(self.owner.uid))
+        return self.child is not None and (self.detached or ownership.is_owned(self.child.metadata, self.owner.uid))
 
     @cached_property
     def mine(self) -> bool:
@@ -333,12 +333,11 @@ class Case:
 
     @cached_property
     def admitted(self) -> Amounts | None:
-        """What was admitted for the VM; what runs is admitted, whatever policies say since. None: nothing was."""
+        """What was admitted for the VM; what its pods have of hosts is admitted, whatever policies say since. None:
+        nothing was. What the child says proves nothing: others can write there, too."""
         child = self.child if self.mine else None
         found = room.admitted(child)
-        if found is None and child is not None and self._strategy != "Halted":
-            return capacity.needs(self.seen.child_spec, self.seen)
-        return found
+        return self.seen.placed if found is None and child is not None else found
 
     @cached_property
     def needs(self) -> Amounts:
@@ -352,6 +351,8 @@ class Case:
     def lack(self) -> room.Lack | None:
         """Why there is no room for the VM to start, or to grow. What restarts after a failure was admitted before."""
         account, known = self.seen.account, self.admitted
+        if known is None and self._runs_unseen:
+            return None
         if account is None or self.held_off or self.waits_for_turn or self.taken or (not self.mine and self.broken):
             return None
         more = self.needs.beyond(known) if known is not None else self.needs
@@ -360,6 +361,12 @@ class Case:
         placement = self.cr.spec.placement
         asking = room.Asking(more, self.seen.wish, placement.node_selector if placement is not None else {})
         return account.lack(Key(self.owner.namespace, self.owner.name), asking)
+
+    @property
+    def _runs_unseen(self) -> bool:
+        """Its instance says that it has a host, and no pod of it is seen there. It is not stopped, and nothing is noted
+        for it: instances can be made that say so, and pods may be heard of later."""
+        return self.instance is not None and bool(self.instance.status.node_name) and self.seen.placed is None
 
     @cached_property
     def _reserved(self) -> str | None:
@@ -377,6 +384,8 @@ class Case:
         if self.waits_for_turn:
             return amounts.written(self.admitted if self.admitted is not None else self.needs)
         if self.seen.account is None or self.held_off or self.lack is not None:
+            return self._reserved
+        if self.admitted is None and self._runs_unseen:
             return self._reserved
         return amounts.written(self.needs)
 

@@ -106,9 +106,7 @@ def grow(disk: words.Disk, claim: PersistentVolumeClaim, target: int, unseen_by:
 def is_former(held: Meta, owner: Meta) -> bool:
     """Whether it belongs to an earlier VirtualMachine of ours, whose deletion takes it along."""
     return any(
-        ref.kind == VIRTUAL_MACHINE.kind
-        and ref.api_version.partition("/")[0] == VIRTUAL_MACHINE.group
-        and ref.uid != owner.uid
+        ref.kind == VIRTUAL_MACHINE.kind and ownership.is_ours(ref) and ref.uid != owner.uid
         for ref in held.owner_references
     )
 

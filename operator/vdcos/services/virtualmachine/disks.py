@@ -311,7 +311,8 @@ def _datastore_full(look: Look) -> tuple[str, str] | None:
 
 
 def _datastore_too_full(look: Look) -> tuple[str, str] | None:
-    return _beyond_ceiling(look, look.recorded)
+    # The claim counts, whatever the DataVolume of its name asks for.
+    return _beyond_ceiling(look, max(look.recorded, disks.claimed(look.claim) if look.claim else 0))
 
 
 def _source_missing(look: Look) -> tuple[str, str] | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from vdcos import api
 from vdcos.api import virtualmachine as words
-from vdcos.core import tenancy
+from vdcos.core import ownership, tenancy
 from vdcos.core.foreign.kubernetes import Namespace
 from vdcos.core.foreign.multus import NetworkAttachmentDefinition
 from vdcos.core.objects import Unreadable
@@ -92,7 +92,7 @@ def _not_defined(look: Look, attachment: Attachment) -> Problem | None:
         return Problem("AttachmentUnreadable", definition.why)
     if not isinstance(definition, NetworkAttachmentDefinition) or definition.metadata.deletion_timestamp is not None:
         return Problem("AttachmentPending", f"Network {look.nic.network} is being made available in this namespace")
-    if not definition.metadata.owned_by(look.network.metadata.uid):
+    if not ownership.is_owned(definition.metadata, look.network.metadata.uid):
         return Problem(
             "AttachmentNotOurs",
             f"NetworkAttachmentDefinition {attachment.definition} exists and does not belong to Network "

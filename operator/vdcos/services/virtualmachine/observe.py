@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 
 from vdcos import api
-from vdcos.core import availability, disks, failures
+from vdcos.core import amounts, availability, disks, failures
+from vdcos.core.amounts import Amounts
 from vdcos.core.conditions import Condition
 from vdcos.core.foreign import kubevirt
 from vdcos.core.foreign.cdi import Cdi, DataVolume
@@ -18,6 +19,7 @@ from vdcos.core.foreign.snapshots import VolumeSnapshot
 from vdcos.core.objects import Index, Key, Meta, Own, Unreadable
 from vdcos.core.snapshot import Snapshot
 from vdcos.providers.failover import room
+from vdcos.providers.failover.machines import PLACED
 from vdcos.providers.failover.order import WISHES, Wish
 from vdcos.providers.failover.outlook import OUTLOOK, protected
 from vdcos.services.virtualmachine import dependencies as restart_order
@@ -116,6 +118,8 @@ class Seen:
     """Who may start or grow; None where that is not in question, or no policy asks."""
     wish: Wish | None = None
     """Its own place in the order of restart."""
+    placed: Amounts | None = None
+    """What its pods that have a host request; only looked for when the VM may ask for room."""
     protected: Condition | None = None
     """What would become of it if its host died."""
 
@@ -143,6 +147,7 @@ def observe(key: Key, world: Snapshot) -> Seen:
     declared = {disk.name for disk in spec.disks} if spec else set()
     pods = instance.status.active_pods if isinstance(instance, VirtualMachineInstance) else ()
     guest = _guest(cr, instance, world) if isinstance(cr, api.VirtualMachine) else SeenGuest()
+    asks = isinstance(cr, api.VirtualMachine) and _asks(cr, child)
     return Seen(
         cluster=system.metadata.uid if isinstance(system, Namespace) else "",
         namespace=world.get(Namespace, Key("", key.namespace)),
@@ -166,7 +171,8 @@ def observe(key: Key, world: Snapshot) -> Seen:
         failover=isinstance(cr, api.VirtualMachine) and bool(world.keys(failures.FAILOVER, cr.metadata.uid)),
         guest=guest,
         order=_order(cr, guest.policy, world) if isinstance(cr, api.VirtualMachine) else NO_ORDER,
-        account=room.account(world) if isinstance(cr, api.VirtualMachine) and _asks(cr, child) else None,
+        account=room.account(world) if asks else None,
+        placed=_placed(key, world) if asks else None,
         wish=world.values(WISHES).get(key),
         protected=_protected(key, world),
         failed_mounts=tuple(event for pod in sorted(pods) for event in world.by(MOUNTS_OF, f"{key.namespace}/{pod}")),
@@ -226,6 +232,11 @@ def _asks(cr: api.VirtualMachine, child: kubevirt.VirtualMachine | Maybe) -> boo
         said.type == APPLIED and said.status == "True" for said in cr.status.conditions
     )
     return room.admitted(known) is None or not settled
+
+
+def _placed(key: Key, world: Snapshot) -> Amounts | None:
+    found = world.total(PLACED, str(key))
+    return amounts.of(found.amount.get(amounts.CPU, 0), found.amount.get(amounts.MEMORY, 0)) if found.count else None
 
 
 def _protected(key: Key, world: Snapshot) -> Condition | None:

@@ -110,13 +110,31 @@ def test_who_waits_for_storage_keeps_his_room(message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "owner", [{}, {"apiVersion": "kubevirt.io/v1"}, {"kind": "Network"}, {"name": "other"}, {"controller": False}]
+    "owner",
+    [
+        {},
+        {"apiVersion": "kubevirt.io/v1"},
+        {"apiVersion": api.GROUP},
+        {"kind": "Network"},
+        {"name": "other"},
+        {"controller": False},
+    ],
 )
 def test_what_others_say_was_admitted_does_not_count(owner: Tree) -> None:
     forged = c.child("web", f"3000m/{2 * GI}")
     owners = [{**forged["metadata"]["ownerReferences"][0], **owner}] if owner else []
     there = three({**forged, "metadata": {**forged["metadata"], "ownerReferences": owners}})
     assert left(there) == (16000, 32)
+
+
+def test_what_is_left_of_a_vm_that_goes_is_its_pod() -> None:
+    """Somebody's finalizer keeps it, for as long as he likes."""
+    going = c.child("web", f"3000m/{2 * GI}")
+    going["metadata"] |= {"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["somebody.example/holds"]}
+    there = three(going)
+    assert left(there) == (16000, 32)
+    there.put(c.pod("web", "host-1", cpu="3", memory="2Gi"))
+    assert left(there) == (13000, 30)
 
 
 def test_a_cordoned_host_counts_with_what_is_used_of_it() -> None:

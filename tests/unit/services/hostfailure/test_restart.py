@@ -122,6 +122,15 @@ def test_no_more_are_counted_than_a_status_holds(monkeypatch: pytest.MonkeyPatch
     assert list(counted(d.world(d.failure(), d.ran("a"), d.ran("b"), d.ran("c")))) == ["a", "b"]
 
 
+def test_those_whose_pods_were_there_come_before_those_that_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Instances that tenants create say what they like of themselves."""
+    monkeypatch.setattr(restart, "MOST", 2)
+    said = [each for name in "ab" for each in (d.vm(name, HIGH), d.child(name), d.instance(name))]
+    pod = d.pod("c")
+    pod["metadata"]["labels"]["vm.kubevirt.io/name"] = "c"
+    assert list(counted(d.world(d.failure(), said, d.vm("c"), d.child("c"), d.instance("c"), pod))) == ["c", "a"]
+
+
 # Whether they are held
 
 

@@ -293,6 +293,16 @@ def test_a_datastore_that_takes_no_new_disks_takes_none_over(spec: Tree, reason:
     assert b.says(there, "StorageReady")[1] == reason
 
 
+def test_a_claim_that_asks_for_more_than_its_datavolume_is_judged_by_what_it_asks_for() -> None:
+    there = brought()
+    there.change(DataVolume, ROOT, spec={"storage": {"resources": {"requests": {"storage": "1Mi"}}}})
+    there.change(PersistentVolumeClaim, ROOT, spec={"resources": {"requests": {"storage": "7Ei"}}})
+    there.change(api.Datastore, Key("", "gold"), spec={"capacity": "100Gi"})
+    b.settle(there)
+    assert not there.log
+    assert b.says(there, "StorageReady")[1] == "DatastoreFull"
+
+
 def test_what_was_taken_over_counts_once() -> None:
     there = brought()
     there.change(api.Datastore, Key("", "gold"), spec={"capacity": "10Gi"})

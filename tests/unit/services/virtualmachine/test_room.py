@@ -25,6 +25,10 @@ FULL = c.other("full", "host-1", "7", "15Gi")
 """Of two hosts of 8 CPUs and 16Gi one is kept free, and this takes the rest, but for a CPU and 1Gi."""
 
 
+LAUNCHED = c.pod("web", "host-1", cpu="105m", memory="1389760192")
+"""What KubeVirt makes of the VM."""
+
+
 def crowded(machine: Tree, *more: Tree, full: bool = True, **control: Any) -> World:
     policy = d.policy(admissionControl=control)
     return b.world(machine, c.host("host-1"), c.host("host-2"), policy, *([FULL] if full else []), *more)
@@ -96,6 +100,16 @@ def test_an_admission_that_somebody_took_away_is_put_back() -> None:
     assert b.says(there, "Applied")[:2] == ("True", "Applied")
 
 
+def test_nobody_admits_his_vm_by_its_child() -> None:
+    there = crowded(b.vm())
+    b.settle(there)
+    assert strategy(there) == "Halted"
+    there.change(b.CHILD, b.KEY, spec={"runStrategy": "Always"})
+    b.settle(there)
+    assert (strategy(there), admitted(there)) == ("Halted", None)
+    assert b.says(there, "PowerStateSynced")[1] == INSUFFICIENT
+
+
 @pytest.mark.parametrize("full", [False, True], ids=["there is room", "there is none"])
 @pytest.mark.parametrize("policy", [True, False])
 def test_what_a_detached_vm_says_was_admitted_counts_for_nothing(policy: bool, full: bool) -> None:
@@ -152,12 +166,16 @@ def test_a_new_policy_stops_nothing_and_notes_what_runs() -> None:
         there.put(tree)
     b.settle(there)
     assert (strategy(there), b.says(there, "PowerStateSynced")[1]) == ("Always", "PoweredOn")
+    assert admitted(there) is None, "no pod of it is seen"
+    there.put(LAUNCHED)
+    b.settle(there)
+    assert (strategy(there), b.says(there, "PowerStateSynced")[1]) == ("Always", "PoweredOn")
     assert admitted(there) == "105m/1389760192"
 
 
 def grown(**control: Any) -> World:
     there = b.running(b.vm())
-    for tree in (c.host("host-1"), c.host("host-2"), FULL, d.policy(admissionControl=control)):
+    for tree in (c.host("host-1"), c.host("host-2"), FULL, LAUNCHED, d.policy(admissionControl=control)):
         there.put(tree)
     b.settle(there)
     b.edit(there, memory={"size": "3Gi"}, onGuestShutdown="StayOff")
