@@ -41,6 +41,8 @@ One page for each alert of [manifests/monitoring](../../manifests/monitoring/rul
 how to look into it, what to do. *critical* is for now: VMs are down, or will be. *warning* is for working hours, *info*
 for whoever plans. [Monitoring](../guide/monitoring.md) says how to install them.
 
+Where `vdcos` is not installed, its image has it: `kubectl exec -n vdcos-system deploy/vdcos -- vdcos ha status`.
+
 """
 
 
