@@ -240,7 +240,7 @@ class Disk(Model):
     rules = (
         Rule(
             "!has(self.claimName) || has(self.source.blank)",
-            "a claim that is there is not filled: leave out the source",
+            "the claim of claimName is there, and is not filled: leave out the source",
             ".source",
         ),
         Rule(

@@ -81,7 +81,7 @@ EXCLUSIVE: tuple[tuple[str, frozenset[str]], ...] = (
 """Fields of one object of which at most one may be set, written down apart from the rules that say so."""
 
 FIXED = (
-    *("spec.disks[].datastore", "spec.disks[].source", "spec.storageClassName"),
+    *("spec.disks[].datastore", "spec.disks[].source", "spec.disks[].claimName", "spec.storageClassName"),
     *("spec.host", "spec.incarnation", "spec.policy", "spec.machine", "spec.providerID", "spec.evidence"),
 )
 """Fields whose value never changes, nor what is below them."""
@@ -162,7 +162,7 @@ LEGAL: tuple[Legal, ...] = (
         (
             *("metadata.name", "ecretName", "ecretNames[]", "onfigMapName", "pvc.name", "snapshot.name"),
             *("instancetype.name", "preference.name", "plugin.provider", "storageClassName"),
-            *("credentials", "template.name", "spec.host", "spec.policy"),
+            *("credentials", "template.name", "spec.host", "spec.policy", "disks[].claimName"),
         ),
         letters="a-z0-9.-",
     ),
