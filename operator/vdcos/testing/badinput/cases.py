@@ -320,6 +320,7 @@ _WHOLE: Mapping[str, str] = {
     "a host with a port": "example.org:80", "a size": "1Gi", "a negative size": "-1Gi", "a size in bytes": "1073741824",
     "a size with a B": "1GB", "a size in thousandths": "1500m", "a size without digits": ".Gi", "no size": "0Gi",
     "a size with a blank": "1 Gi", "a reserved name": "vdcos-a",
+    "a key of Kubernetes": "node.kubernetes.io/unreachable",
     "a taken word": "manual", "another taken word": "bmc",
 }  # fmt: skip
 
