@@ -5,8 +5,9 @@ All of it is read from what the store holds. Durations are by this process's own
 has taken over in the middle of a stage says nothing about that one.
 """
 
+import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import prometheus_client
@@ -17,7 +18,7 @@ from vdcos.core import failures, metrics
 from vdcos.core.foreign.kubernetes import NODE_LEASES, Lease
 from vdcos.core.foreign.workloads import amounts_of
 from vdcos.core.objects import Key, Own
-from vdcos.providers.failover.outlook import NO_OUTLOOK, OUTLOOK
+from vdcos.providers.failover.outlook import NO_OUTLOOK, OUTLOOK, RESTARTS
 from vdcos.runtime.metrics import counter, gauge, histogram
 from vdcos.runtime.store import Store
 
@@ -86,15 +87,25 @@ class Availability:
 
 def foretold(store: Store) -> Iterator[GaugeMetricFamily]:
     """What would come of failures, as the outlook was made last, and policies as they say themselves."""
-    outlook = store.derived_last(OUTLOOK) or NO_OUTLOOK
+    made, policies = store.derived_last(OUTLOOK), list(_readable(store))
+    outlook = made or NO_OUTLOOK
     fates = Counter((fate.policy, fate.reason) for fate in outlook.vms.values())
+    if made is not None:
+        fates.update({(policy.metadata.name, RESTARTS): 0 for policy in policies})  # none is a number, too
     yield gauge(metrics.HA_VMS, sorted(fates.items()))
     plans = gauge(metrics.HA_PLANS)
     for name, plan in sorted(outlook.hosts.items()):
         plans.add_metric((name, "restarts"), plan.restarts)
         plans.add_metric((name, "stays"), plan.stays)
     yield plans
-    yield from _policies(store)
+    yield from _policies(policies)
+
+
+def _readable(store: Store) -> Iterator[api.HAPolicy]:
+    held: Mapping[Any, Any] = store.shelf(api.HAPolicy).objects
+    for key in sorted(held):
+        with contextlib.suppress(api.InvalidObject):
+            yield store.parse(api.HAPolicy, held[key])
 
 
 _CAPACITY = {
@@ -105,24 +116,20 @@ _CAPACITY = {
 """By the fields of ``HAPolicy.status.failoverCapacity``."""
 
 
-def _policies(store: Store) -> Iterator[GaugeMetricFamily]:
+def _policies(policies: Iterable[api.HAPolicy]) -> Iterator[GaugeMetricFamily]:
     waiting = gauge(metrics.HA_WAITING)
     capacity = {what: (gauge(cpu), gauge(memory)) for what, (cpu, memory) in _CAPACITY.items()}
-    held: Mapping[Any, Any] = store.shelf(api.HAPolicy).objects
-    for key in sorted(held):
-        try:
-            status = store.parse(api.HAPolicy, held[key]).status
-        except api.InvalidObject:
-            continue
+    for policy in policies:
+        name, status = policy.metadata.name, policy.status
         if status.waiting is not None:
-            waiting.add_metric((key.name,), status.waiting.count)
+            waiting.add_metric((name,), status.waiting.count)
         if status.failover_capacity is None:
             continue
         for what, amount in status.failover_capacity.manifest().items():
             found = amounts_of(amount)
             cpu, memory = capacity[what]
-            cpu.add_metric((key.name,), found.cpu / 1000)
-            memory.add_metric((key.name,), found.memory)
+            cpu.add_metric((name,), found.cpu / 1000)
+            memory.add_metric((name,), found.memory)
     yield waiting
     for pair in capacity.values():
         yield from pair

@@ -47,5 +47,11 @@ def test_what_is_told() -> None:
     }
 
 
+def test_a_policy_whose_hosts_run_nothing_says_so() -> None:
+    there = store(c.host("host-1"), d.policy())
+    there.derived(OUTLOOK)
+    assert scraped(there)["vdcos_ha_vms", d.POLICY, "RestartsElsewhere"] == 0
+
+
 def test_before_there_is_an_outlook_nothing_is_told() -> None:
     assert scraped(store(c.host("host-1"), d.policy(), *VMS)) == {}
