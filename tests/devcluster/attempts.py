@@ -301,14 +301,14 @@ MUCH = "9999000m/9999999999999"
 SNAPSHOTS = "snapshot.kubevirt.io/v1beta1"
 
 
-def _snapshot(stage: Stage, source: str) -> None:
+def snapshot(stage: Stage, source: str) -> None:
     """A snapshot of a KubeVirt VM of his own that is off, and ready to be restored."""
     group = {"apiGroup": "kubevirt.io", "kind": "VirtualMachine", "name": source}
     stage.create(obj("VirtualMachineSnapshot", stage.name, version=SNAPSHOTS, spec={"source": group}))
     eventually(lambda: stage.get("virtualmachinesnapshots")["status"]["readyToUse"], SOON)
 
 
-def _restore(stage: Stage, to: str, **more: Any) -> None:
+def restore(stage: Stage, to: str, **more: Any) -> None:
     target = {"apiGroup": "kubevirt.io", "kind": "VirtualMachine", "name": to}
     spec = {"target": target, "virtualMachineSnapshotName": stage.name, **more}
     stage.create(obj("VirtualMachineRestore", stage.name, version=SNAPSHOTS, spec=spec))
@@ -318,9 +318,9 @@ def _forged_by_restore(stage: Stage) -> None:
     """Has KubeVirt write the annotation that nobody but the operator may."""
     source = f"{stage.name}-source"
     stage.create(kubevirt_vm(source))
-    _snapshot(stage, source)
+    snapshot(stage, source)
     path = f"/metadata/annotations/{ownership.ADMITTED.replace('/', '~1')}"
-    _restore(stage, stage.name, patches=[json.dumps({"op": "add", "path": path, "value": MUCH})])
+    restore(stage, stage.name, patches=[json.dumps({"op": "add", "path": path, "value": MUCH})])
     eventually(lambda: stage.child()["metadata"]["annotations"][ownership.ADMITTED] == MUCH, SOON)
 
 
@@ -363,16 +363,16 @@ def _take_over_restored(stage: Stage) -> None:
 def _marked_restore(stage: Stage) -> None:
     source = f"{stage.name}-source"
     stage.create(claim(source), kubevirt_vm(source, source))
-    _snapshot(stage, source)
+    snapshot(stage, source)
     marks = {disks.DATASTORE: "gold", disks.VM: "db", disks.DISK: DISK}
-    _restore(stage, stage.name, volumeRestoreOverrides=[{"volumeName": DISK, "labels": marks}])
+    restore(stage, stage.name, volumeRestoreOverrides=[{"volumeName": DISK, "labels": marks}])
 
 
 def _marked_content(stage: Stage) -> None:
     """Edits what a snapshot says of his own claim."""
     source = f"{stage.name}-source"
     stage.create(claim(source), kubevirt_vm(source, source))
-    _snapshot(stage, source)
+    snapshot(stage, source)
     name = stage.get("virtualmachinesnapshots")["status"]["virtualMachineSnapshotContentName"]
     path = "/spec/volumeBackups/0/persistentVolumeClaim/metadata/labels"
     marks = {disks.DATASTORE: "gold", disks.VM: "db", disks.DISK: DISK}

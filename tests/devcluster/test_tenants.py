@@ -188,6 +188,24 @@ async def test_kubevirt_itself_may_say_again_what_a_vm_takes(scene: Scene) -> No
     assert "created" in made
 
 
+async def test_disks_of_ours_are_snapshotted_and_restored_as_ever(scene: Scene) -> None:
+    """KubeVirt copies their marks to what it keeps of the snapshot, and to the restored claim."""
+    stage = Stage(scene.cluster, "kept", scene.kubeconfigs, OWNER)
+
+    def keep() -> Mapping[str, str]:
+        stage.create(attempts.vm(stage, {**SMALL, **attempts.disk()}))
+        eventually(lambda: stage.says("Ready")[0] == "True", attempts.SOON)
+        attempts.snapshot(stage, stage.name)
+        attempts.restore(stage, "copy")
+        eventually(lambda: stage.get("virtualmachinerestores")["status"]["complete"], attempts.SOON)
+        [restored] = stage.get("virtualmachinerestores")["status"]["restores"]
+        labels: Mapping[str, str] = stage.get("pvc", restored["persistentVolumeClaim"])["metadata"]["labels"]
+        return labels
+
+    marks = {disks.VM: "kept", disks.DISK: attempts.DISK, disks.DATASTORE: "shared"}
+    assert marks.items() <= (await asyncio.to_thread(keep)).items()
+
+
 async def test_cdi_itself_marks_claims_when_it_creates_them_and_never_later(scene: Scene) -> None:
     """It labels a claim as the pod says that fills it, and that pod may be a tenant's."""
     labels = {disks.DATASTORE: "gold"}
