@@ -14,7 +14,6 @@ from vdcos.core.foreign.workloads import amounts_of
 from vdcos.core.objects import Key, Resource
 from vdcos.core.plan import Ask
 from vdcos.providers.failover import room
-from vdcos.providers.failover.order import NOT_UP
 from vdcos.providers.placement import launcher_requests
 from vdcos.providers.witnesses.evidence import BLIND_SECONDS
 from vdcos.runtime.queue import Item
@@ -664,7 +663,8 @@ def _plans_are_told(world: World) -> None:
         for pod in pods:
             vm = world.api.get(kinds.VIRTUAL_MACHINE, Key(pod.key.namespace, pod.meta["ownerReferences"][0]["name"]))
             said = vm.tree.get("status", {}) if vm is not None else {}
-            conditions, is_up = said.get("conditions", ()), said.get("powerState", "") not in NOT_UP
+            conditions = said.get("conditions", ())
+            is_up = said.get("powerState") in ("PoweredOn", "PoweringOff", "Paused", "Unknown")
             if vm is not None and any(c["type"] == "Protected" for c in conditions) is not (covered and is_up):
                 raise Violation("status truth", f"{vm.key} is on {host.key}, and says {conditions}")
 
