@@ -53,10 +53,11 @@ def count(
     if len(turns) > MOST:
         # Tenants can create instances that say anything of themselves. Pods were put there by the scheduler.
         launched = {Key(pod.metadata.namespace, pod.vm) for pod in seen.pods}
-        turns = [*(t for t in turns if t.key in launched), *(t for t in turns if t.key not in launched)]
+        kept = {turn.key for turn in sorted(turns, key=lambda turn: turn.key not in launched)[:MOST]}
+        turns = [turn for turn in turns if turn.key in kept]
     at = counts.stamp(now)
     machines = []
-    for turn in turns[:MOST]:
+    for turn in turns:
         vm = seen.vms[turn.key].vm
         free = vm is None or turn.tier == 0
         machines.append(
