@@ -474,7 +474,8 @@ def _fencing(case: Case) -> Step:
     reason = "Fencing" if found.progress.asked else "NoProof"
     word = json.dumps({"spec": {"confirmedDown": {"incarnation": cr.spec.incarnation, "by": "YOU", "why": "WHY"}}})
     command = f"kubectl patch hostfailure {cr.metadata.name} --type merge -p '{word}'"
-    said = (conditions.false(FENCED, reason, f"{found.why} ({command})"), waiting, recovered)
+    why = found.why[: conditions.MESSAGE_LIMIT - len(command) - len(" ()")]  # providers may have much to say
+    said = (conditions.false(FENCED, reason, f"{why} ({command})"), waiting, recovered)
     event = ""
     if not cr.status.phase:
         event = "declared dead: " + "; ".join(f"{each.witness}: {each.says}" for each in cr.spec.evidence)

@@ -1,5 +1,6 @@
 """A failure of a host from its declaration to its end, step by step, and all that may come between."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -294,6 +295,10 @@ def test_nothing_is_asked_of_a_host_without_switches_and_a_person_is_told_what_t
     assert said(there)["Ready"] == ("False", "NoProof")
     assert f"spec.confirmedDown with incarnation {d.BOOT}" in message(there, "Ready")
     assert node(there).spec.unschedulable
+    word = json.loads(message(there, "Ready").partition("-p '")[2].rpartition("'")[0])
+    there.change(api.HostFailure, KEY, **word)
+    settle(there)
+    assert status(there)["receipt"]["how"] == "Confirmed", "the command that it was told"
 
 
 def test_somebody_s_word_is_a_proof() -> None:
