@@ -16,6 +16,8 @@ APPLIED = f"{GROUP}/applied"
 
 ADMITTED = f"{GROUP}/admitted"
 """Annotation of a KubeVirt VM of ours that may run: what was admitted for it, CPU and memory (``core.amounts``)."""
+ADMITTED_AT = "/metadata/annotations/" + ADMITTED.replace("/", "~1")
+"""Where it stands, as a JSON pointer."""
 
 
 def owner_reference(resource: Resource, owner: Meta) -> dict[str, Any]:

@@ -129,10 +129,12 @@ def _binding(kind: str, metadata: Manifest, subject: Manifest) -> Manifest:
     }
 
 
+_IS_OURS = f"(r.apiVersion + '/').startsWith('{api.GROUP}/')"
+"""CEL: whether an owner reference is to an object of ours; the API server takes the group alone for a version."""
 # By the mark, and by the owner: anybody can read the uid of a Network.
 _OURS = (
     f"(o.metadata.?labels[?'{ownership.MANAGED_BY}'].orValue('') == '{ownership.MANAGER}'"
-    f" || o.metadata.?ownerReferences.orValue([]).exists(r, (r.apiVersion + '/').startsWith('{api.GROUP}/')))"
+    f" || o.metadata.?ownerReferences.orValue([]).exists(r, {_IS_OURS}))"
 )
 
 
@@ -165,7 +167,7 @@ def _marks_differ(field: str) -> str:
 
 
 _MARKS_DIFFER = f"({_marks_differ('labels')} || {_marks_differ('annotations')})"
-_MARKED_GROWS = (
+_MARKED_RESIZED = (
     f"(oldObject != null && object.metadata.?labels[?'{disks.DATASTORE}'].hasValue()"
     " && object.spec.?resources.?requests != oldObject.spec.?resources.?requests)"
 )
@@ -188,7 +190,7 @@ def _only_ours_differ() -> str:
 
 
 _OWNER_ADDED = (
-    f"object.metadata.?ownerReferences.orValue([]).exists(r, (r.apiVersion + '/').startsWith('{api.GROUP}/')"
+    f"object.metadata.?ownerReferences.orValue([]).exists(r, {_IS_OURS}"
     " && (oldObject == null || !(r in oldObject.metadata.?ownerReferences.orValue([]))))"
 )
 """CEL: whether an object gets an owner of ours."""
@@ -283,7 +285,7 @@ def policies() -> list[Manifest]:
                 }
                 for group, plural in (("cdi.kubevirt.io", "datavolumes"), ("", "persistentvolumeclaims"))
             ],
-            [f"request.userInfo.username != '{USER}'", f"{_MARKS_DIFFER} || {_MARKED_GROWS}"],
+            [f"request.userInfo.username != '{USER}'", f"{_MARKS_DIFFER} || {_MARKED_RESIZED}"],
             # CDI copies marks from a DataVolume to its claim, and KubeVirt from a claim to the one restored from its
             # snapshot, when they create these; both may create claims everywhere. Later, CDI writes labels on a claim
             # as the pod says that fills it, which may be a tenant's. Controllers of Kubernetes take templates from

@@ -99,7 +99,7 @@ def next_step(
         operations = [{"op": "test", "path": path, "value": None}, {"op": "add", "path": path, "value": [reference]}]
     if ownership.ADMITTED in (child.metadata.annotations or {}):
         # KubeVirt copies it to clones and restored VMs. With an owner it would count.
-        operations.append({"op": "remove", "path": "/metadata/annotations/" + ownership.ADMITTED.replace("/", "~1")})
+        operations.append({"op": "remove", "path": ownership.ADMITTED_AT})
     return (_patch(child, operations, "take over the KubeVirt VM"),)
 
 

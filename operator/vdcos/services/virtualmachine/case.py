@@ -351,9 +351,9 @@ class Case:
     def lack(self) -> room.Lack | None:
         """Why there is no room for the VM to start, or to grow. What restarts after a failure was admitted before."""
         account, known = self.seen.account, self.admitted
-        if known is None and self._runs_unseen:
+        if account is None or self._runs_unseen:
             return None
-        if account is None or self.held_off or self.waits_for_turn or self.taken or (not self.mine and self.broken):
+        if self.held_off or self.waits_for_turn or self.taken or (not self.mine and self.broken):
             return None
         more = self.needs.beyond(known) if known is not None else self.needs
         if not more:
@@ -366,7 +366,7 @@ class Case:
     def _runs_unseen(self) -> bool:
         """Its instance says that it has a host, and no pod of it is seen there. It is not stopped, and nothing is noted
         for it: instances can be made that say so, and pods may be heard of later."""
-        return self.instance is not None and bool(self.instance.status.node_name) and self.seen.placed is None
+        return self.admitted is None and self.instance is not None and bool(self.instance.status.node_name)
 
     @cached_property
     def _reserved(self) -> str | None:
@@ -383,9 +383,7 @@ class Case:
             return "" if self._reserved else self._reserved
         if self.waits_for_turn:
             return amounts.written(self.admitted if self.admitted is not None else self.needs)
-        if self.seen.account is None or self.held_off or self.lack is not None:
-            return self._reserved
-        if self.admitted is None and self._runs_unseen:
+        if self.seen.account is None or self.held_off or self.lack is not None or self._runs_unseen:
             return self._reserved
         return amounts.written(self.needs)
 

@@ -91,8 +91,7 @@ def _keep(case: Case, child: kubevirt.VirtualMachine | None) -> Said:
         return Said(conditions=said)
     operations = [{"op": "replace", "path": "/spec/runStrategy", "value": case.run_strategy}]
     if case.reserves is not None and child.metadata.annotations:
-        path = "/metadata/annotations/" + ownership.ADMITTED.replace("/", "~1")
-        operations.append({"op": "add", "path": path, "value": case.reserves})
+        operations.append({"op": "add", "path": ownership.ADMITTED_AT, "value": case.reserves})
     why, assumed = f"set runStrategy to {case.run_strategy}", _assumed(case, {})
     patch = Patch(child.resource, child.metadata.key, child.metadata.uid, tuple(operations), why, assumed=assumed)
     return Said((patch,), said)
