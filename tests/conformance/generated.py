@@ -101,6 +101,8 @@ class _Author:
             body["spec"] = _laid(body["spec"], self._dice.choice(_SPECS[kind]))
         if (kind, name) in self._last and self._dice.random() < 0.3:
             body["metadata"]["uid"] = f"<uid {self._step(kind, name)}>"
+            if self._dice.random() < 0.5:
+                body["metadata"]["resourceVersion"] = f"<version {self._step(kind, name)}>"
         return Step("apply", kind, name, body, by=self._manager(), force=self._dice.random() < 0.4)
 
     def _merge(self, kind: str, name: str) -> Step:
@@ -142,8 +144,10 @@ class _Author:
                 [op("remove", f"/spec/{field}") if value is None else op("replace", f"/spec/{field}", value)],
             )
         )
-        tested = [op("test", "/metadata/uid", f"<uid {self._step(kind, name)}>"), *change]
-        return Step("json", kind, name, tested, by=self._manager())
+        tested = [op("test", "/metadata/uid", f"<uid {self._step(kind, name)}>")]
+        if self._dice.random() < 0.3:
+            tested.append(op("test", "/metadata/resourceVersion", f"<version {self._step(kind, name)}>"))
+        return Step("json", kind, name, [*tested, *change], by=self._manager())
 
     def _put(self, kind: str, name: str) -> Step:
         """An elector replaces its Lease. Nobody replaces anything else."""

@@ -32,7 +32,7 @@ class Apply:
 
     ``force`` takes fields back from other managers. The apply that is to create a child goes without: a namesake that
     was created a moment ago is then a conflict, and not taken over. ``repairs`` names the drifted fields when the apply
-    undoes somebody's change; it is counted as a repair. ``assumed`` is as that of a Patch.
+    undoes somebody's change; it is counted as a repair. ``assumed`` and ``resource_version`` are as those of a Patch.
     """
 
     resource: Resource
@@ -41,13 +41,15 @@ class Apply:
     repairs: tuple[str, ...] = ()
     force: bool = True
     assumed: Object | None = None
+    resource_version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Patch:
     """JSON patch. ``uid`` is tested first, so that a re-created namesake is never touched.
 
-    ``assumed`` is the object as it will be, counted in indexes until the API server answers.
+    ``assumed`` is the object as it will be, counted in indexes until the API server answers. With ``resource_version``
+    it is carried out on this version only: a request may arrive seconds late, after another process has gone on.
     """
 
     resource: Resource
@@ -57,13 +59,15 @@ class Patch:
     why: str
     subresource: str = ""
     assumed: Object | None = None
+    resource_version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Delete:
     """Deletion, never of a namesake (``uid``), nor on a stale view where ``resource_version`` is given.
 
-    ``now`` lets a pod no time to end: nobody is there any more who could end it.
+    ``now`` lets a pod no time to end: nobody is there any more who could end it. ``because`` is another object that
+    says why: it is read first, and nothing is deleted if it has changed since.
     """
 
     resource: Resource
@@ -72,6 +76,7 @@ class Delete:
     why: str
     resource_version: str = ""
     now: bool = False
+    because: Object | None = None
 
 
 Action = Create | Apply | Patch | Delete

@@ -338,7 +338,7 @@ class Engine:
         self, item: Item, generation: int, action: Action, request: Request
     ) -> Generator[Request, bytes, ApiError | None]:
         refused = self._refused.get(item)
-        known = refused.get(_fingerprint(request)) if refused else None
+        known = refused.get(self._fingerprint(item, action)) if refused else None
         if known is not None and known.generation == generation and self._clock().mono < known.until:
             return known.error
         try:
@@ -347,13 +347,15 @@ class Engine:
             self._observer.refused(item, error)
             if _is_refusal(error):
                 refusal = _Refusal(generation, self._clock().mono + REFUSAL_STANDS, error)
-                self._refused.setdefault(item, {})[_fingerprint(request)] = refusal
+                self._refused.setdefault(item, {})[self._fingerprint(item, action)] = refusal
             return error
         self._observer.acted(item, action)
         return None
 
     def _carry_out(self, item: Item, action: Action, request: Request) -> Generator[Request, bytes, None]:
         kind = self._kinds.get(request.resource)
+        if isinstance(action, Delete) and action.because is not None:
+            yield from self._unchanged(item, action.because)
         try:
             answer = yield from self._write(item, kind, request)
         except ApiError as error:
@@ -395,6 +397,16 @@ class Engine:
                 self._hear(item, lambda: self._store.remove(kind, request.key, known.metadata.resource_version))
             return
         self._hear(item, lambda: self._store.put(kind, heard))
+
+    def _unchanged(self, item: Item, seen: Object) -> Generator[Request, bytes, None]:
+        """An object is what it was when it was planned by: its source may have been silent for a minute, and nobody
+        knows. Raises ApiError."""
+        resource, key = seen.resource, seen.metadata.key
+        path = resource.path(key.namespace, key.name)
+        yield from self._read(item, Request(item.service, "get", resource, key, "GET", path))
+        now = self._store.heard(type(seen), key)
+        if now is None or now.metadata.resource_version != seen.metadata.resource_version:
+            raise ApiError(409, "Conflict", f"{resource.kind} {key} has changed meanwhile")
 
     def _emptied(self, item: Item, request: Request, fields: Sequence[str]) -> Generator[Request, bytes, bytes]:
         """Make an apply that leaves nothing in some maps, after taking these away. Nobody has put anything into them
@@ -524,8 +536,11 @@ class Engine:
                 key = _key(manifest)
                 query = {"fieldManager": f"{ownership.MANAGER}/{service.name}", "fieldValidation": "Strict"}
                 return build("create", key, "POST", resource.path(key.namespace), body=_json(manifest), query=query)
-            case Apply(resource, manifest, force=force):
+            case Apply(resource, manifest, force=force, resource_version=resource_version):
                 key = _key(manifest)
+                if resource_version:
+                    metadata = {**manifest["metadata"], "resourceVersion": resource_version}
+                    manifest = {**manifest, "metadata": metadata}
                 query = {
                     "fieldManager": f"{ownership.MANAGER}/{service.name}",
                     "fieldValidation": "Strict",
@@ -540,12 +555,14 @@ class Engine:
                     content_type=APPLY,
                     query=query,
                 )
-            case Patch(resource, key, uid, operations, subresource=subresource):
+            case Patch(resource, key, uid, operations, subresource=subresource, resource_version=resource_version):
                 if resource == service.resource and not all(
                     op["path"].startswith("/metadata/finalizers") for op in operations
                 ):
                     raise UndeclaredWrite(f"{service.name} may write only finalizers and status of its own objects")
                 tested = [{"op": "test", "path": "/metadata/uid", "value": uid}, *operations]
+                if resource_version:
+                    tested.insert(1, {"op": "test", "path": "/metadata/resourceVersion", "value": resource_version})
                 return build(
                     "patch",
                     key,
@@ -565,6 +582,12 @@ class Engine:
                     **({"gracePeriodSeconds": 0} if now else {}),
                 }
                 return build("delete", key, "DELETE", resource.path(key.namespace, key.name), body=_json(options))
+
+    def _fingerprint(self, item: Item, action: Action) -> str:
+        """What an action says. Refused for that, it is refused of whatever version."""
+        said = action if isinstance(action, Create) else replace(action, resource_version="")
+        request = self._request(self._services[item.service], item, said)
+        return ownership.digest(f"{request.method} {request.path} {request.body!r}", 32)
 
     def _assume(self, action: Action, request: Request) -> tuple[type[Any], Key] | None:
         """Let a planned write count in the store, where that is a kind that somebody reads."""
@@ -738,10 +761,6 @@ def _key(manifest: Mapping[str, Any]) -> Key:
 def _get(request: Request) -> Request:
     path = request.resource.path(request.key.namespace, request.key.name)
     return Request(request.service, "get", request.resource, request.key, "GET", path, content_type=JSON)
-
-
-def _fingerprint(request: Request) -> str:
-    return ownership.digest(f"{request.method} {request.path} {request.body!r}", 32)
 
 
 def _stored(condition: Mapping[str, Any]) -> Condition:

@@ -150,18 +150,27 @@ class World:
                     key = _key(manifest)
                     if server.get(resource, key) is None:
                         server.create(resource, dict(manifest), manager, strict=True)
-                case Apply(manifest=manifest, force=force):
+                case Apply(manifest=manifest, force=force, resource_version=seen):
                     key = _key(manifest)
-                    server.apply(resource, key, dict(manifest), manager, force, strict=True)
-                case Patch(key=key, uid=uid, operations=operations, subresource=subresource):
-                    tested = [{"op": "test", "path": "/metadata/uid", "value": uid}, *map(dict, operations)]
-                    server.json_patch(resource, key, tested, manager, subresource == "status")
-                case Delete(key=key, uid=uid, resource_version=resource_version):
+                    metadata = {**manifest["metadata"], **({"resourceVersion": seen} if seen else {})}
+                    server.apply(resource, key, {**manifest, "metadata": metadata}, manager, force, strict=True)
+                case Patch(key=key, uid=uid, operations=operations, subresource=subresource, resource_version=seen):
+                    expected = {"uid": uid, **({"resourceVersion": seen} if seen else {})}
+                    tests = [{"op": "test", "path": f"/metadata/{name}", "value": expected[name]} for name in expected]
+                    server.json_patch(resource, key, [*tests, *map(dict, operations)], manager, subresource == "status")
+                case Delete(key=key, uid=uid, resource_version=resource_version, because=because):
+                    if because is not None:
+                        self._unchanged(because)
                     server.delete(resource, key, {"uid": uid, "resourceVersion": resource_version or ""})
         except ApiError as error:
             raise Conflict(error.message) from error
         if server.version > version:
             self._note(resource, key)
+
+    def _unchanged(self, seen: Object) -> None:
+        now = self._server.get(seen.resource, seen.metadata.key)
+        if now is None or now.meta["resourceVersion"] != seen.metadata.resource_version:
+            raise ApiError(409, "Conflict", f"{seen.metadata.key} has changed meanwhile")
 
     def _say(self, service: Service[Any, Any], key: Key, plan: Plan) -> None:
         if plan.status is None:

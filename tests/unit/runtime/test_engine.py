@@ -591,6 +591,77 @@ def test_deletions_carry_their_preconditions_and_tolerate_that_it_is_gone(bench:
     assert bench.store.heard(Box, KEY) is None
 
 
+def test_a_change_for_one_version_says_so() -> None:
+    bench = Bench(Toy(writes=(Write(Box.resource, ("create", "patch")),)))
+    apply = Apply(Box.resource, box_manifest(), "change", resource_version="7")
+    patch = Patch(Box.resource, KEY, "u", ({"op": "remove", "path": "/weight"},), "grow", resource_version="7")
+    bench.server.objects["boxes/fast"] = bench.server.stamp(box_manifest())
+    plans = iter([Plan((apply, patch)), Plan(status={})])
+    bench.toy.override = lambda cr, seen: next(plans)
+    bench.look()
+    applied, patched = (json.loads(request.body or b"") for request in bench.server.requests[:2])
+    assert applied["metadata"] == {"name": "fast", "resourceVersion": "7"}
+    assert patched[:2] == [
+        {"op": "test", "path": "/metadata/uid", "value": "u"},
+        {"op": "test", "path": "/metadata/resourceVersion", "value": "7"},
+    ]
+
+
+def test_what_was_refused_of_one_version_is_not_asked_of_the_next(bench: Bench) -> None:
+    versions = iter("789")
+    bench.toy.override = lambda cr, seen: Plan(
+        (Apply(Box.resource, box_manifest(), "change", resource_version=next(versions)),), status={}
+    )
+    bench.server.fail["apply"] = [ApiError(422, "Invalid", "weight: too heavy")]
+    assert bench.look().result == "refused"
+    assert bench.verbs == ["apply", "status"]
+    assert bench.look().result == "refused"
+    assert bench.verbs == []
+
+
+OTHER = Key("", "other")
+
+
+def deletes_because(bench: Bench) -> Box:
+    """The Box goes because of what another one says. Returns the other one, as it is heard of."""
+    bench.look()
+    bench.server.objects["boxes/other"] = bench.server.stamp({**box_manifest(), "metadata": {"name": "other"}})
+    bench.hear()
+    because = bench.store.heard(Box, OTHER)
+    assert isinstance(because, Box)
+    delete = Delete(Box.resource, KEY, "", "of no use", because=because)
+    bench.toy.override = lambda cr, seen: Plan((delete,)) if "boxes/fast" in bench.server.objects else Plan()
+    bench.server.requests.clear()
+    return because
+
+
+def test_what_is_deleted_because_of_another_goes_when_that_is_as_it_was(bench: Bench) -> None:
+    deletes_because(bench)
+    assert bench.look().result == "done"
+    assert bench.verbs[:2] == ["get", "delete"]
+
+
+def test_nothing_is_deleted_because_of_what_has_changed_unheard(bench: Bench) -> None:
+    before = deletes_because(bench)
+    bench.server.objects["boxes/other"] = bench.server.stamp({**bench.server.objects["boxes/other"], "ready": True})
+    assert bench.look().result == "conflict"
+    assert bench.verbs == ["get"]
+    heard = bench.store.heard(Box, OTHER)
+    assert isinstance(heard, Box)
+    assert (before.ready, heard.ready) == (False, True), "it is known now"
+    del bench.server.objects["boxes/other"]
+    assert bench.look().result == "conflict"
+    assert bench.verbs == ["get"]
+    assert bench.store.heard(Box, OTHER) is None
+
+
+def test_nothing_is_deleted_because_of_what_cannot_be_read(bench: Bench) -> None:
+    deletes_because(bench)
+    bench.server.fail["get"] = [ApiError(503, "ServiceUnavailable", "later")]
+    assert bench.look().result == "backoff"
+    assert bench.verbs == ["get"]
+
+
 def test_undeclared_reads_raise(bench: Bench) -> None:
     def peek(key: Key, world: Snapshot) -> None:
         world.get(Undeclared, key)

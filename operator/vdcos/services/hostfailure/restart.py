@@ -286,11 +286,14 @@ def _stuck(machine: FailedVm, seen: Seen, vm: SeenVm) -> LauncherPod | None:
 
 def _replaced(machine: FailedVm, seen: Seen) -> list[Action]:
     """A pod that is to be replaced goes, if it is still stuck: KubeVirt makes another one, elsewhere perhaps."""
-    pod = _stuck(machine, seen, seen.vms[Key(machine.namespace, machine.name)]) if machine.replaces else None
+    vm = seen.vms[Key(machine.namespace, machine.name)]
+    pod = _stuck(machine, seen, vm) if machine.replaces else None
     if pod is None or pod.metadata.uid != machine.replaces:
         return []
     meta, why = pod.metadata, "it does not start there: tried again"
-    return [Delete(LauncherPod.resource, meta.key, meta.uid, why, resource_version=meta.resource_version)]
+    # It is the instance that would say that the guest runs by now.
+    version = meta.resource_version
+    return [Delete(LauncherPod.resource, meta.key, meta.uid, why, resource_version=version, because=vm.instance)]
 
 
 def _why_not(vm: SeenVm) -> str:

@@ -45,11 +45,11 @@ def converge(case: Case) -> Said:
         return Said((create,), (conditions.false(APPLIED, "Creating", "the KubeVirt VM is being created"),))
     if case.detached:
         why = "take back the KubeVirt VM that was detached from an earlier VirtualMachine of this name"
-        take = Apply(VirtualMachine.resource, _of(case.child, manifest), why, assumed=_assumed(case, manifest))
+        take = _apply(case.child, manifest, why, assumed=_assumed(case, manifest))
         return Said((take,), (conditions.false(APPLIED, "Adopting", "the KubeVirt VM is being taken back"),))
     if case.child.metadata.annotation(ownership.APPLIED) != manifest["metadata"]["annotations"][ownership.APPLIED]:
         why = "bring the KubeVirt VM up to date"
-        apply = Apply(VirtualMachine.resource, _of(case.child, manifest), why, assumed=_assumed(case, manifest))
+        apply = _apply(case.child, manifest, why, assumed=_assumed(case, manifest))
         return Said((apply,), (conditions.false(APPLIED, "Changing", "the KubeVirt VM is being changed"),))
     return _repair(case, case.child, manifest)
 
@@ -92,8 +92,15 @@ def _keep(case: Case, child: kubevirt.VirtualMachine | None) -> Said:
     operations = [{"op": "replace", "path": "/spec/runStrategy", "value": case.run_strategy}]
     if case.reserves is not None and child.metadata.annotations:
         operations.append({"op": "add", "path": ownership.ADMITTED_AT, "value": case.reserves})
-    why, assumed = f"set runStrategy to {case.run_strategy}", _assumed(case, {})
-    patch = Patch(child.resource, child.metadata.key, child.metadata.uid, tuple(operations), why, assumed=assumed)
+    patch = Patch(
+        child.resource,
+        child.metadata.key,
+        child.metadata.uid,
+        tuple(operations),
+        f"set runStrategy to {case.run_strategy}",
+        assumed=_assumed(case, {}),
+        resource_version=child.metadata.resource_version,
+    )
     return Said((patch,), said)
 
 
@@ -128,12 +135,8 @@ def _repair(case: Case, child: kubevirt.VirtualMachine, manifest: Mapping[str, A
         )
         return Said(conditions=(conditions.false(APPLIED, "WriteWar", message),), after=max(1.0, left))
     marked = {**metadata, "annotations": {**metadata["annotations"], REPAIRED: str(int(forgotten))}}
-    apply = Apply(
-        VirtualMachine.resource,
-        _of(child, {**manifest, "metadata": marked}),
-        f"put right what somebody changed: {_listed(fields)}",
-        repairs=fields,
-    )
+    why = f"put right what somebody changed: {_listed(fields)}"
+    apply = _apply(child, {**manifest, "metadata": marked}, why, repairs=fields)
     return Said((apply,), (conditions.false(APPLIED, "Repairing", f"{_listed(fields)} is being put right"),))
 
 
@@ -145,9 +148,19 @@ def _forgotten(child: Meta, now: Instant) -> float:
     return told if now.wall < told <= now.wall + AT_ONCE * FORGIVEN else now.wall
 
 
-def _of(child: kubevirt.VirtualMachine, manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """The manifest for this very child, and not for a namesake that was created since."""
-    return {**manifest, "metadata": {**manifest["metadata"], "uid": child.metadata.uid}}
+def _apply(
+    child: kubevirt.VirtualMachine,
+    manifest: Mapping[str, Any],
+    why: str,
+    repairs: tuple[str, ...] = (),
+    assumed: VirtualMachine | None = None,
+) -> Apply:
+    """The manifest for this very child, not for a namesake that was created since, and not for one that has changed:
+    all of them say whether the VM runs, and one that was decided before its host was fenced must not stop, or start,
+    what has been restarted since."""
+    this = {**manifest, "metadata": {**manifest["metadata"], "uid": child.metadata.uid}}
+    version = child.metadata.resource_version
+    return Apply(child.resource, this, why, repairs, assumed=assumed, resource_version=version)
 
 
 def _listed(fields: tuple[str, ...]) -> str:

@@ -658,3 +658,4 @@ def test_those_after_it_do_not_wait_for_one_that_was_given_up() -> None:
     stored = failed(machine("web", "Released", 0, age=10.0), machine("db", "Held", 1))
     there = d.world(stored, web(), d.child("web"), scheduler(FULL), d.vm("db"), d.child("db"))
     assert became(there, policy) == {"web": ("Down", "NoCapacity"), "db": ("Released", "")}
+    assert action.because == see(starting(5.0)).vms[Key("shop", "web")].instance

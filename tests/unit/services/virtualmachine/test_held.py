@@ -9,7 +9,8 @@ from tests.unit.services.virtualmachine import builders as b
 from vdcos import api
 from vdcos.core.foreign.kubevirt import VirtualMachineInstance
 from vdcos.core.objects import Key, Own
-from vdcos.testing.world import World
+from vdcos.core.plan import Patch
+from vdcos.testing.world import Conflict, World
 
 Tree = dict[str, Any]
 
@@ -137,6 +138,41 @@ def test_a_hold_that_comes_too_late_stops_nobody() -> None:
     b.start(there)
     there.change(VirtualMachineInstance, b.KEY, metadata={"uid": "new"})
     b.settle(there)
+    assert strategy(there) == "Always"
+
+
+def test_one_whose_kubevirt_vm_is_made_anew_waits_for_its_turn_all_the_same() -> None:
+    there = held()
+    there.remove(VirtualMachineInstance, b.KEY)
+    there.remove(b.CHILD, b.KEY)
+    b.settle(there)
+    assert strategy(there) == "Halted"
+    assert b.says(there, "PowerStateSynced")[1] == "HeldForRestart"
+    released(there)
+    assert strategy(there) == "Always"
+
+
+def test_a_hold_is_for_the_kubevirt_vm_as_it_was_seen() -> None:
+    """One that arrives seconds late must not stop what has been restarted since."""
+    there = b.running()
+    there.put(failure(there))
+    [hold] = there.plan(b.SERVICE, b.KEY).actions
+    there.change(b.CHILD, b.KEY, status={"ready": False})
+    with pytest.raises(Conflict):
+        there.carry_out(hold)
+    assert strategy(there) == "Always"
+
+
+def test_power_alone_is_changed_of_the_kubevirt_vm_as_it_was_seen() -> None:
+    """The same where references are missing, and nothing else of the VM is changed."""
+    there = b.running()
+    b.edit(there, nics=[{"name": "a", "network": "nowhere"}])
+    there.put(failure(there))
+    [hold] = there.plan(b.SERVICE, b.KEY).actions
+    assert isinstance(hold, Patch)
+    there.change(b.CHILD, b.KEY, status={"ready": False})
+    with pytest.raises(Conflict):
+        there.carry_out(hold)
     assert strategy(there) == "Always"
 
 
