@@ -8,7 +8,7 @@ from typing import Any
 from vdcos.api.availability import ReadyWhen
 from vdcos.api.hapolicy import HAPolicySpec
 from vdcos.api.hostfailure import FailedVm
-from vdcos.core import counts, failures
+from vdcos.core import counts, failures, ownership
 from vdcos.core.foreign import kubevirt
 from vdcos.core.foreign.kubernetes import LauncherPod
 from vdcos.core.foreign.kubevirt import VirtualMachineInstance
@@ -47,6 +47,7 @@ def count(
         for instance in instances
         if instance.status.node_name in ("", host)
         and instance.status.phase not in ("Succeeded", "Failed")
+        and not _is_deleted(seen.vms[instance.metadata.key])
         and (instance.metadata.deletion_timestamp is None or _starts_again(seen.vms[instance.metadata.key]))
     }
     turns = order.turns(policy, {key: seen.vms[key].vm for key in dead})
@@ -75,6 +76,13 @@ def count(
     return tuple(machines)
 
 
+def _is_deleted(vm: SeenVm) -> bool:
+    """Whether a VM is going for good. One that has its name by now did not run on the host."""
+    if vm.child is None or vm.child.metadata.deletion_timestamp is None or vm.malformed:
+        return False
+    return vm.vm is None or not ownership.is_owned(vm.child.metadata, vm.vm.metadata.uid)
+
+
 def _starts_again(vm: SeenVm) -> bool:
     """Whether a VM whose instance is being stopped is to run again: it is being restarted."""
     if vm.child is None or vm.vm is None or vm.vm.spec.power_state == "PoweredOff":
@@ -91,7 +99,7 @@ def are_prepared(host: str, machines: Iterable[FailedVm], failover: bool, seen: 
         vm.child is None
         or vm.vm is None
         or vm.vm.metadata.uid != machine.uid
-        or _has_moved(host, machine, vm)
+        or _runs_elsewhere(host, vm)
         or ((machine.state != "Held" or vm.strategy == "Halted") and (not failover or vm.failover))
         for machine in machines
         if machine.state in ("Held", "Released")
@@ -173,7 +181,7 @@ def _told(policy: HAPolicySpec, host: str, machine: FailedVm, seen: Seen, now: I
         return machine
     if reason := _unwanted(machine, vm):
         return _now(machine, "Down", now, reason)
-    if machine.state == "Held" and _has_moved(host, machine, vm):
+    if machine.state == "Held" and _runs_elsewhere(host, vm):
         return _now(machine, "Up", now)
     if machine.state == "Released" and _is_up(order.ready_when(policy, vm.vm).condition, host, machine, vm):
         return _now(machine, "Up", now)
@@ -189,7 +197,7 @@ def _told(policy: HAPolicySpec, host: str, machine: FailedVm, seen: Seen, now: I
 def _unwanted(machine: FailedVm, vm: SeenVm) -> str:
     """Why a VM does not run again, whatever is done: somebody has decided so meanwhile."""
     gone = machine.uid and not vm.malformed and (vm.vm is None or vm.vm.metadata.uid != machine.uid)
-    if vm.child is None or gone:
+    if gone or (vm.child is None and vm.vm is None):
         return "Deleted"
     if vm.vm is not None and vm.vm.spec.power_state == "PoweredOff":
         return "PoweredOff"
@@ -209,12 +217,11 @@ def _is_up(condition: str, host: str, machine: FailedVm, vm: SeenVm) -> bool:
     return kubevirt.condition(instance.status.conditions, "Ready").status == "True"
 
 
-def _has_moved(host: str, machine: FailedVm, vm: SeenVm) -> bool:
-    """Whether the instance that was taken for dead runs elsewhere: it had moved there, and that was not seen yet."""
+def _runs_elsewhere(host: str, vm: SeenVm) -> bool:
+    """Whether a VM that was taken for dead runs on another host: it had moved there, and that was not seen yet; or it
+    could not be held."""
     instance = vm.instance
-    if instance is None or instance.metadata.uid != machine.instance or instance.status.phase != "Running":
-        return False
-    return not failures.died(instance, machine.instance, host)
+    return instance is not None and instance.status.phase == "Running" and instance.status.node_name not in ("", host)
 
 
 def is_given_up(machine: FailedVm) -> bool:

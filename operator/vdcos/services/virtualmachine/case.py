@@ -309,7 +309,7 @@ class Case:
         """The failure of its host for whose order of restart the VM waits, or "". What runs elsewhere is never stopped
         for it: such an instance did not die with the host."""
         hold, instance = self.seen.hold, self.seen.instance
-        if hold is None or not self.mine:
+        if hold is None or (self.child is not None and not self.mine):
             return ""
         there = isinstance(instance, VirtualMachineInstance) and not failures.died(instance, hold.instance, hold.host)
         return "" if there else hold.failure

@@ -105,6 +105,33 @@ def test_one_that_is_being_stopped_is_counted_if_it_is_to_run_again(
     assert counted(there) == ({"web": (0, "Released", "")} if want else {})
 
 
+GOES: list[tuple[str, list[Tree], bool]] = [
+    ("its VirtualMachine is gone", [], False),
+    (
+        "another VirtualMachine has its name",
+        [{**d.vm("web"), "metadata": {**d.vm("web")["metadata"], "uid": "x"}}],
+        False,
+    ),
+    ("its VirtualMachine makes another KubeVirt VM", [d.vm("web")], True),
+    ("its VirtualMachine cannot be read", [{**d.vm("web"), "spec": {"cpu": 1}}], True),
+]
+
+
+@pytest.mark.parametrize("why, vm, want", GOES, ids=[row[0] for row in GOES])
+def test_one_that_is_being_deleted_is_not_counted(why: str, vm: list[Tree], want: bool) -> None:
+    owner = {
+        "apiVersion": api.API_VERSION,
+        "kind": "VirtualMachine",
+        "name": "web",
+        "uid": "vm-web",
+        "controller": True,
+    }
+    child = d.child("web")
+    child["metadata"] |= {**GOING, "ownerReferences": [{**owner, "controller": True}]}
+    there = d.world(d.failure(), *vm, child, d.instance("web"))
+    assert (counted(there) != {}) is want
+
+
 def test_one_that_was_starting_there_is_counted() -> None:
     there = d.world(
         d.failure(), d.vm("web"), d.child("web"), d.instance("web", "", phase="Scheduling", activePods={"p": d.HOST})
@@ -159,6 +186,7 @@ HELD: list[tuple[str, list[Tree], Tree, bool]] = [
     ("it does not restart", [d.vm("web"), d.child("web")], machine("web", reason="Disabled"), False),
     ("it died", [d.vm("web"), d.child("web"), d.instance("web")], machine("web"), False),
     ("it had moved away", [d.vm("web"), d.child("web"), d.instance("web", d.OTHER)], machine("web"), True),
+    ("its KubeVirt VM is to be made anew", [d.vm("web")], machine("web"), True),
 ]
 
 
@@ -269,7 +297,22 @@ BECAME: list[tuple[str, list[Tree], Tree, HAPolicySpec, tuple[str, str]]] = [
     ("deleted", [], machine("web", "Released"), DEFAULT, ("Down", "Deleted")),
     ("deleted while it was held", [], machine("web", "Held", 0), DEFAULT, ("Down", "Deleted")),
     ("only the VirtualMachine", [d.child("web")], machine("web", "Released"), DEFAULT, ("Down", "Deleted")),
-    ("only the KubeVirt VM", [web()], machine("web", "Released"), DEFAULT, ("Down", "Deleted")),
+    ("only the KubeVirt VM, which is made anew", [web()], machine("web", "Released"), DEFAULT, ("Released", "")),
+    ("the same while it is not to restart", [web()], machine("web", reason="Disabled"), DEFAULT, ("Held", "Disabled")),
+    (
+        "not to restart, and it could not be held",
+        [web(), d.child("web"), NEW],
+        machine("web", reason="Disabled"),
+        DEFAULT,
+        ("Up", ""),
+    ),
+    (
+        "not to restart, and it is on the host that failed",
+        [web(), d.child("web"), d.instance("web", uid="another")],
+        machine("web", reason="Disabled"),
+        DEFAULT,
+        ("Held", "Disabled"),
+    ),
     ("made anew", [web(), d.child("web")], machine("web", uid="before"), DEFAULT, ("Down", "Deleted")),
     (
         "switched off",
@@ -621,6 +664,7 @@ def test_the_pod_in_which_it_does_not_start_is_replaced_once_that_is_stored() ->
     assert isinstance(action, Delete)
     assert (action.resource, action.uid, action.now) == (LauncherPod.resource, "new-pod", False)
     assert action.resource_version
+    assert action.because == see(starting(5.0)).vms[Key("shop", "web")].instance
 
 
 KEPT: list[tuple[str, dict[str, Any]]] = [
@@ -658,4 +702,3 @@ def test_those_after_it_do_not_wait_for_one_that_was_given_up() -> None:
     stored = failed(machine("web", "Released", 0, age=10.0), machine("db", "Held", 1))
     there = d.world(stored, web(), d.child("web"), scheduler(FULL), d.vm("db"), d.child("db"))
     assert became(there, policy) == {"web": ("Down", "NoCapacity"), "db": ("Released", "")}
-    assert action.because == see(starting(5.0)).vms[Key("shop", "web")].instance
