@@ -89,6 +89,8 @@ class Wish(NamedTuple):
     to have one."""
     waits_for: Amounts | None
     """What it waits for, while failover capacity keeps it from starting or growing."""
+    stalled: bool
+    """It cannot go on for another reason."""
     node_selector: Mapping[str, str]
 
 
@@ -104,7 +106,6 @@ def wish(own: Own) -> Wish:
     vm = _decode(own.raw)
     said = {each.type: each for each in vm.status.conditions}
     protected, is_up = said.get(PROTECTED), vm.status.power_state not in NOT_UP
-    # Who cannot go on for another reason keeps no place in the queue.
     waits = (
         vm.status.waits_for is not None and vm.spec.power_state == "PoweredOn" and not vm.metadata.deletion_timestamp
     )
@@ -113,7 +114,8 @@ def wish(own: Own) -> Wish:
         priority=vm.spec.availability.restart_priority,
         needs=vm.spec.availability.depends_on,
         protected=(f"{protected.status}/{protected.reason}" if protected is not None else "") if is_up else None,
-        waits_for=_needed(vm.status.waits_for) if waits and _STALLED not in said and vm.status.waits_for else None,
+        waits_for=_needed(vm.status.waits_for) if waits and vm.status.waits_for else None,
+        stalled=_STALLED in said,
         node_selector=vm.spec.placement.node_selector,
     )
 

@@ -168,7 +168,7 @@ class Account:
 
     def judged(self, waiting: Mapping[Key, Asking]) -> dict[Key, Lack | None]:
         """In the order of restart (priority, dependencies, the larger first, name), who may go, and what the others
-        lack. One that does not fit does not hold up those after it."""
+        lack. One that does not fit does not hold up those after it; one that is stalled comes last."""
         left = {room.name: Amounts(room.promise.available) for room in self.rooms if room.mode == "Enforce"}
         grounds = {room.name: room.grounds for room in self.rooms}
         found: dict[Key, Lack | None] = {}
@@ -190,7 +190,9 @@ class Account:
         turns = order.turns(spec, {key: asking.wish for key, asking in waiting.items()})
 
         def rank(key: Key) -> tuple[Any, ...]:
-            return (*turns[key], -waiting[key].need.memory, -waiting[key].need.cpu, key)
+            asking = waiting[key]
+            stalled = asking.wish is not None and asking.wish.stalled
+            return (stalled, *turns[key], -asking.need.memory, -asking.need.cpu, key)
 
         return sorted(waiting, key=rank)
 

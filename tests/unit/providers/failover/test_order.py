@@ -98,7 +98,7 @@ STALLED = {"type": "Stalled", "status": "True", "reason": "Refused"}
         ({"status": {}}, False),
         ({}, False),
         ({"status": STATUS, "spec": {"powerState": "PoweredOff"}}, False),
-        ({"status": {**STATUS, "conditions": [STALLED]}}, False),
+        ({"status": {**STATUS, "conditions": [STALLED]}}, True),
         ({"status": STATUS, "metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}, False),
     ],
 )

@@ -187,6 +187,16 @@ def test_who_waits_goes_in_the_order_of_restart_and_holds_up_nobody_that_fits() 
     assert found.lack(c.key("a"), asking(cpu=1, gi=11)) is None, "by name, it comes before small"
 
 
+def test_who_is_stalled_comes_after_all_others_and_does_not_wait_in_vain() -> None:
+    stalled = waiting("stalled", 20, availability={"restartPriority": "Highest"})
+    stalled["status"]["conditions"] = [{"type": "Stalled", "status": "True", "reason": "DiskNotOurs"}]
+    found = account(three(stalled, waiting("low", 20)))
+    judged = found.judged(found.waiting)
+    assert [(key.name, lack is None) for key, lack in judged.items()] == [("low", True), ("stalled", False)]
+    found = account(three(stalled))
+    assert list(found.judged(found.waiting).values()) == [None]
+
+
 def test_what_is_said_of_it() -> None:
     lack = account(three()).lack(c.key("new"), room.Asking(amounts.of(1000, 33 * GI + 1), None, {}))
     assert lack is not None
