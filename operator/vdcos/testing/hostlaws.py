@@ -325,7 +325,7 @@ def _only_the_silent_are_reset(world: World, write: Write) -> None:
     if vmi is None or vmi.deleting or (write.after is not None and not write.after.deleting):
         return
     uid, name = vmi.meta["uid"], vmi.tree["status"]["nodeName"]
-    vm = world.api.get(kinds.VIRTUAL_MACHINE, vmi.key)
+    vm = _declared_by(world, vmi.key)
     told = vm.tree["status"].get("monitoring", {}).get("resets", ()) if vm is not None else ()
     if not any(reset["instance"] == uid for reset in told):
         raise Violation("resets", f"{vmi.key} is reset, and nothing says so")
@@ -344,6 +344,14 @@ def _only_the_silent_are_reset(world: World, write: Write) -> None:
 
 
 def _age_of(stamped: str) -> float:
+def _declared_by(world: World, key: Key) -> Held | None:
+    """The VirtualMachine that a KubeVirt VM belongs to. It may have gone a moment ago, and a namesake be there."""
+    child = world.api.get(VM, key)
+    owners = {owner["uid"] for owner in child.meta.get("ownerReferences", ())} if child is not None else set()
+    known = (change.held for change in reversed(world.api.changes(kinds.VIRTUAL_MACHINE)))
+    return next((held for held in known if held.meta["uid"] in owners), None)
+
+
     return datetime.fromisoformat(stamped).timestamp()
 
 
