@@ -278,15 +278,18 @@ class Hasty:
 @dataclass(frozen=True)
 class Stays:
     """A VM does not run anywhere. Where something else has gone wrong, it may have moved to another host before its own
-    died: then it is not among those that died there. Raises Violation."""
+    died, or another one may have its name; or it could not be held, and its failure says that it is up. Raises
+    Violation."""
 
     where: str
 
     def __call__(self, world: World) -> None:
         said = (failure.tree.get("status", {}) for failure in world.api.all(kinds.HOST_FAILURE))
         counted = (each for status in said if "outcome" not in status for each in status.get("machines", ()))
-        died = {f"{each['namespace']}/{each['name']}" for each in counted}
-        if type(world.faults) is not Faults and self.where not in died:
+        down = {each["uid"] for each in counted if each["state"] != "Up"}
+        namespace, _, name = self.where.partition("/")
+        vm = world.api.get(kinds.VIRTUAL_MACHINE, Key(namespace, name))
+        if type(world.faults) is not Faults and (vm is None or vm.meta["uid"] not in down):
             return
         for name, each in world.cluster.hosts.items():
             if any(process.active and process.key == self.where for process in each.processes.values()):
@@ -703,8 +706,9 @@ def failures() -> tuple[HostScenario, ...]:
                       dies(), back()), FINE, base, vms=ONE, outcomes=("Recovered", "Recovered"),
                      marks={VICTIM: ADMINS}),
         HostScenario("somebody cordons the host while it is down",
-                     (at_once(dies(), When(RELEASED, Edit(NODE, VICTIM, {"spec": {"unschedulable": None}}, "admin")),
-                              Later(200.0, Edit(NODE, VICTIM, {"spec": ADMINS}, "admin"))), back()), FINE, base,
+                     (at_once(dies(), When(RELEASED, at_once(
+                         Edit(NODE, VICTIM, {"spec": {"unschedulable": None}}, "admin"),
+                         Later(320.0, Edit(NODE, VICTIM, {"spec": ADMINS}, "admin"))))), back()), FINE, base,
                      vms=ONE, timed=True, marks={VICTIM: ADMINS}),
         HostScenario("somebody's finalizer holds a pod of the host",
                      (at_once(HoldPods("shop/db"), dies(), Later(150.0, Runs("shop/web")),

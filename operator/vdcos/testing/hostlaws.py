@@ -12,6 +12,7 @@ from vdcos.core.foreign.kubernetes import Lease, Node
 from vdcos.core.foreign.kubevirt import VirtualMachineInstance
 from vdcos.core.foreign.workloads import amounts_of
 from vdcos.core.objects import Key, Resource
+from vdcos.core.ownership import ADMITTED
 from vdcos.core.plan import Ask
 from vdcos.providers.failover import room
 from vdcos.providers.placement import launcher_requests
@@ -343,7 +344,6 @@ def _only_the_silent_are_reset(world: World, write: Write) -> None:
         raise Violation("resets", f"{vmi.key} is reset for the {len(recent)}th time")
 
 
-def _age_of(stamped: str) -> float:
 def _declared_by(world: World, key: Key) -> Held | None:
     """The VirtualMachine that a KubeVirt VM belongs to. It may have gone a moment ago, and a namesake be there."""
     child = world.api.get(VM, key)
@@ -352,6 +352,7 @@ def _declared_by(world: World, key: Key) -> Held | None:
     return next((held for held in known if held.meta["uid"] in owners), None)
 
 
+def _age_of(stamped: str) -> float:
     return datetime.fromisoformat(stamped).timestamp()
 
 
@@ -558,7 +559,7 @@ def _the_promise_is_kept(world: World, write: Write) -> None:
     """No VM starts or grows by a write of ours where that takes of what is kept for failures, by all that was told to
     start, and by hosts and policies as some replica has heard of them. What died with a host was there before."""
     before, after = write.before, write.after
-    if after is None or not _takes(after) or _restarts(world, after.key):
+    if after is None or not _takes(after) or _restarts(world, after.key) or _was_decided_before(world, after.key):
         return
     if before is not None and _takes(before) and all(map(int.__ge__, _need(before), _need(after))):
         return
@@ -566,8 +567,27 @@ def _the_promise_is_kept(world: World, write: Write) -> None:
         raise Violation("failover capacity", f"{after.key} starts or grows, and {lacks[0]} are not free of the promise")
 
 
+def _was_decided_before(world: World, key: Key) -> bool:
+    """Whether hosts or policies have changed since the operator began to look at a VM: a request may take seconds."""
+    item, now = Item("virtualmachine", key), world.api.version
+    began = min(replica.began.get(item, now) for replica in world.replicas.values())
+    changes = (world.api.changes(resource) for resource in (NODE, kinds.HA_POLICY))
+    return any(change.held.version > began for log in changes for change in reversed(log))
+
+
 def _takes(child: Held) -> bool:
-    return bool(child.tree["spec"]["runStrategy"] != "Halted")
+    """Whether it runs, or keeps its place while it is halted for a moment: to be restarted, or for its turn."""
+    return child.tree["spec"]["runStrategy"] != "Halted" or bool(child.meta.get("annotations", {}).get(ADMITTED))
+
+
+def _has_room(world: World, child: Held) -> bool:
+    """Whether it counts: one that is going does so no longer than a pod of its is on a host."""
+    if not _takes(child) or not _is_of_ours(child):
+        return False
+    pods = (pod for pod in world.api.all(POD) if pod.tree["spec"].get("nodeName")) if child.deleting else ()
+    return not child.deleting or any(
+        child.key == Key(pod.key.namespace, pod.meta["ownerReferences"][0]["name"]) for pod in pods
+    )
 
 
 def _is_of_ours(child: Held) -> bool:
@@ -603,7 +623,7 @@ def _lacks(world: World, replica: Replica, more: tuple[int, int] = (0, 0)) -> li
             used = sum(amounts_of(pod.tree["spec"]["containers"][0]["resources"]["requests"])[name] for pod in pods)
             has[each].append(min(amount, used) if node.spec.unschedulable else amount)
     stuck = _without_host(world, replica)
-    needs = [_need(vm) for vm in world.api.all(VM) if _takes(vm) and _is_of_ours(vm) and vm.key not in stuck]
+    needs = [_need(vm) for vm in world.api.all(VM) if _has_room(world, vm) and vm.key not in stuck]
     lacking = []
     for policy in policies:
         control = policy.spec.admission_control

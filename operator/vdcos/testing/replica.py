@@ -193,6 +193,8 @@ class Replica:
         for kind, resource in self.resources.items():
             self.heard_by[resource] = (*self.heard_by.get(resource, ()), kind)
         self.talking: dict[int, tuple[Item, Conversation, Request]] = {}
+        self.began: dict[Item, int] = {}
+        """Which version the last object had when a look began that takes time."""
         """Conversations whose last request is on its way, by number."""
         self.landed: dict[Item, float] = {}
         """When the last look at an object ended."""
@@ -252,7 +254,7 @@ class Replica:
         """A process in the same state. Conversations cannot be forked: there must be none."""
         assert not self.talking
         twin = copy_of(self)
-        twin.world, twin.talking, twin.landed = world, {}, dict(self.landed)
+        twin.world, twin.talking, twin.began, twin.landed = world, {}, {}, dict(self.landed)
         if self.elector is not None:
             twin.elector = copy_of(self.elector)
             twin.elector._clock = world.mono
@@ -281,7 +283,7 @@ class Replica:
         for number, (_, conversation, request) in self.talking.items():
             conversation.close()
             self.world.flying[number] = request
-        self.talking = {}
+        self.talking, self.began = {}, {}
 
     # Watches
 
@@ -399,6 +401,7 @@ class Replica:
                 seconds = seconds_for_request(self.remaining())
                 latency = self.world.latency(request)
                 if latency:
+                    self.began.setdefault(item, self.world.api.version)
                     number = self.world.number()
                     self.talking[number] = item, conversation, request
                     if latency < seconds and self.cut_until <= self.world.now:
@@ -416,11 +419,13 @@ class Replica:
                     self.world.at(0.0, Answer(self.name, number, answer))
                     return
         except StopIteration as stop:
+            self.began.pop(item, None)
             outcome: Outcome = stop.value
             land(self.queue, item, outcome, self.world.now)
             self.landed[item] = self.world.now
         except NotLeading:
             conversation.close()
+            self.began.pop(item, None)
             self.queue.done(item, self.world.now, after=0.0)
         except Violation:
             conversation.close()
