@@ -68,7 +68,7 @@ MUTANTS: tuple[Mutant, ...] = (
            "\n    def _read(",
            (Run("create"),)),
     Mutant("What a change has done is taken for what was heard before, though its answer was lost", ENGINE,
-           "if _may_have_happened(failure) and isinstance(actions[number], Apply | Patch):", "if False:",
+           "if _is_doubtful(actions[number], failure):", "if False:",
            (Run(seed=249),)),
     Mutant("A map that an apply would leave empty is refused and stays", ENGINE,
            "(emptied := EMPTIED.findall(error.message))", "(emptied := [])",

@@ -190,7 +190,7 @@ class Engine:
         self._unsure: dict[Item, list[tuple[type[Any], Key]]] = {}
         """What is assumed of writes that may have happened or not, until who made them looks again."""
         self._doubted: dict[Item, list[Request]] = {}
-        """Changes that may have happened or not: who made them reads what there is before he plans again."""
+        """Changes of which nobody knows what is there since: who made them reads that before he plans again."""
         self._unkept: dict[Item, tuple[str, Mapping[str, Any]]] = {}
         """What the API server keeps nothing of, and of which version of the object: fields of statuses that the
         definition of an older release does not have. They are not said again and again."""
@@ -323,7 +323,7 @@ class Engine:
                     if failure.status == 403:
                         continue
                     over = True
-                    if _may_have_happened(failure) and isinstance(actions[number], Apply | Patch):
+                    if _is_doubtful(actions[number], failure):
                         self._doubted.setdefault(item, []).append(requests[number])
                     if _may_have_happened(failure) and number in assumed:
                         self._unsure.setdefault(item, []).append(assumed.pop(number))
@@ -774,6 +774,14 @@ def _creates(action: Action) -> bool:
 def _may_have_happened(error: ApiError) -> bool:
     """Whether a request that failed may have been carried out all the same: no answer came, or the server broke."""
     return error.status == 0 or error.status >= 500
+
+
+def _is_doubtful(action: Action, failure: ApiError) -> bool:
+    """Whether nobody knows what is there after a change that failed: it may have happened, or the object has another
+    version, of which its source may not tell for long."""
+    if not isinstance(action, Apply | Patch):
+        return False
+    return _may_have_happened(failure) or (failure.status == 409 and bool(action.resource_version))
 
 
 def _is_refusal(error: ApiError) -> bool:

@@ -1021,6 +1021,21 @@ def test_whose_change_may_have_happened_reads_before_he_plans_again(bench: Bench
     assert bench.verbs == [], "once"
 
 
+def test_whose_change_was_for_another_version_reads_before_he_plans_again(bench: Bench) -> None:
+    bench.look()
+    bench.hear()
+    apply = Apply(Box.resource, box_manifest(9), "weigh", resource_version="100")
+    bench.toy.override = lambda cr, box: Plan((apply,)) if box is not None and not box.ready else Plan(status={})
+    bench.server.objects["boxes/fast"] = bench.server.stamp({**bench.server.objects["boxes/fast"], "ready": True})
+    bench.server.fail["apply"] = [ApiError(409, "Conflict", "the object has been modified")]
+    bench.server.requests.clear()
+    assert bench.look().result == "conflict"
+    assert bench.verbs == ["apply"]
+    assert bench.look().result == "done"
+    assert bench.verbs[0] == "get", "its watch has told nothing"
+    assert "apply" not in bench.verbs
+
+
 def test_what_cannot_be_read_is_read_again(bench: Bench) -> None:
     lose_the_answer(bench, 9)
     bench.server.fail["get"] = [ApiError(503, "ServiceUnavailable", "later")]
