@@ -1,5 +1,6 @@
 """Every reason for which an object is not Ready has a verdict, and the health script knows it."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -30,3 +31,11 @@ def test_there_is_a_key_for_every_kind_and_the_script_is_the_same() -> None:
     assert patch["metadata"] == {"name": "argocd-cm"}
     assert list(patch["data"]) == [f"resource.customizations.health.vdcos.dev_{kind}" for kind in api.KINDS]
     assert set(patch["data"].values()) == {argocd.health()}
+
+
+@pytest.mark.parametrize("kind", api.KINDS)
+def test_the_guide_says_what_to_do_about_every_reason(kind: str) -> None:
+    _, *sections = re.split(r"(?m)^## ", (REPOSITORY / "docs/guide/troubleshooting.md").read_text())
+    told = [section for section in sections if section.splitlines()[0] in (kind, "Any object")]
+    assert len(told) == 2
+    assert reasons.of(kind) - set(re.findall(r"`([A-Za-z]+)`", "".join(told))) == set()
