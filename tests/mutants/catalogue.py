@@ -69,7 +69,7 @@ MUTANTS: tuple[Mutant, ...] = (
            (Run("create"),)),
     Mutant("What a change has done is taken for what was heard before, though its answer was lost", ENGINE,
            "if _is_doubtful(actions[number], failure):", "if False:",
-           (Run(seed=249),)),
+           (Run(seed=3132),)),
     Mutant("A map that an apply would leave empty is refused and stays", ENGINE,
            "(emptied := EMPTIED.findall(error.message))", "(emptied := [])",
            (Run("somebody makes a map of the child that we fill and empty"),)),
