@@ -3,6 +3,7 @@
 from typing import Any
 
 from tests.conformance.play import Play, Step
+from vdcos.core.plan import NOTHING_YET
 
 Json = Any
 
@@ -35,6 +36,11 @@ def labelled(base: Json, **labels: str) -> Json:
 
 def held(base: Json, *finalizers: str) -> Json:
     return {**base, "metadata": {"finalizers": list(finalizers or (FINALIZER,))}}
+
+
+def seen(base: Json, step: int) -> Json:
+    """What is for the object that a step has answered, as it was then."""
+    return {**base, "metadata": {"uid": f"<uid {step}>", "resourceVersion": f"<version {step}>"}}
 
 
 def create(kind: str, name: str = "a", body: Json = None, **more: Any) -> Step:
@@ -114,6 +120,24 @@ def _each() -> dict[str, list[Step]]:
                 apply(kind, labelled(BASE[kind], a="1", b="1")),
                 apply(kind, labelled(BASE[kind], a="2")),
                 apply(kind),
+            ],
+            f"{kind}: applied to create it, and never after that": [
+                apply(kind, {**labelled(BASE[kind], a="1"), "metadata": {"resourceVersion": NOTHING_YET}}),
+                apply(kind, labelled(BASE[kind], a="2")),
+                apply(kind, {**BASE[kind], "metadata": {"resourceVersion": NOTHING_YET}}),
+                get(kind),
+            ],
+            f"{kind}: applied as it was seen": [
+                apply(kind, labelled(BASE[kind], a="1")),
+                merge(kind, {"metadata": {"labels": {"b": "2"}}}, by="somebody"),
+                apply(
+                    kind, {**BASE[kind], "metadata": {"uid": "<uid 0>", "resourceVersion": "<version 0>"}}, force=True
+                ),
+                apply(
+                    kind, {**BASE[kind], "metadata": {"uid": "<uid 0>", "resourceVersion": "<version 1>"}}, force=True
+                ),
+                patch(kind, op("test", "/metadata/resourceVersion", "<version 1>"), op("remove", "/metadata/labels")),
+                patch(kind, op("test", "/metadata/resourceVersion", "<version 3>"), op("remove", "/metadata/labels")),
             ],
             f"{kind}: deleted as another, deleted as itself": [
                 create(kind),

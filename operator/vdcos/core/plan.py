@@ -30,9 +30,10 @@ class Create:
 class Apply:
     """Server-side apply of a child that we own, with the service's field manager.
 
-    ``force`` takes fields back from other managers. The apply that is to create a child goes without: a namesake that
-    was created a moment ago is then a conflict, and not taken over. ``repairs`` names the drifted fields when the apply
-    undoes somebody's change; it is counted as a repair. ``assumed`` and ``resource_version`` are as those of a Patch.
+    ``force`` takes fields back from other managers. The apply that is to create a child goes without: it creates, and
+    changes nothing that is there by then, be it a namesake or the child itself. ``repairs`` names the drifted fields
+    when the apply undoes somebody's change; it is counted as a repair. ``assumed`` and ``resource_version`` are as
+    those of a Patch.
     """
 
     resource: Resource
@@ -80,6 +81,15 @@ class Delete:
 
 
 Action = Create | Apply | Patch | Delete
+
+# A resource version that no object has: etcd counts from 1, with nothing stored. Server-side apply with it creates, and
+# is a conflict where there is something already.
+NOTHING_YET = "1"
+
+
+def expected_version(action: Apply | Patch) -> str:
+    """The resource version that an object must have to be changed; "" for any."""
+    return action.resource_version or (NOTHING_YET if isinstance(action, Apply) and not action.force else "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from vdcos import api
 from vdcos.core import conditions, ownership
 from vdcos.core.conditions import Condition
 from vdcos.core.objects import Key, Meta, Object, Own, Resource, Stored
-from vdcos.core.plan import Action, Apply, Create, Delete, Instant, Patch, Plan
+from vdcos.core.plan import Action, Apply, Create, Delete, Instant, Patch, Plan, expected_version
 from vdcos.core.service import Founder, Service, Watch
 from vdcos.runtime.answers import NOBODY, Answers, Asker
 from vdcos.runtime.depth import bounded
@@ -320,7 +320,7 @@ class Engine:
                     if failure is None or _is_refusal(failure):
                         continue
                     passing = failure
-                    if failure.status == 403:
+                    if failure.status == 403 or _is_unfounded(actions[number], failure):
                         continue
                     over = True
                     if _is_doubtful(actions[number], failure):
@@ -428,7 +428,8 @@ class Engine:
                 raise ApiError(409, "Conflict", "the object was changed meanwhile") from error
             raise
         self._hear(item, lambda: self._store.put(kind, heard))
-        return (yield from self._write(item, kind, request))
+        manifest = _versioned(msgspec.json.decode(request.body or b"{}"), heard.metadata.resource_version)
+        return (yield from self._write(item, kind, replace(request, body=_json(manifest))))
 
     def _write(self, item: Item, kind: type[Any] | None, request: Request) -> Generator[Request, bytes, bytes]:
         """Make a request. A source may tell of what it changes before the answer comes: that is no news for the writer,
@@ -536,11 +537,9 @@ class Engine:
                 key = _key(manifest)
                 query = {"fieldManager": f"{ownership.MANAGER}/{service.name}", "fieldValidation": "Strict"}
                 return build("create", key, "POST", resource.path(key.namespace), body=_json(manifest), query=query)
-            case Apply(resource, manifest, force=force, resource_version=resource_version):
+            case Apply(resource, manifest, force=force):
                 key = _key(manifest)
-                if resource_version:
-                    metadata = {**manifest["metadata"], "resourceVersion": resource_version}
-                    manifest = {**manifest, "metadata": metadata}
+                manifest = _versioned(manifest, expected_version(action))
                 query = {
                     "fieldManager": f"{ownership.MANAGER}/{service.name}",
                     "fieldValidation": "Strict",
@@ -584,8 +583,9 @@ class Engine:
                 return build("delete", key, "DELETE", resource.path(key.namespace, key.name), body=_json(options))
 
     def _fingerprint(self, item: Item, action: Action) -> str:
-        """What an action says. Refused for that, it is refused of whatever version."""
-        said = action if isinstance(action, Create) else replace(action, resource_version="")
+        """What an action says. A change that is refused is refused of the next version, too: most are refused for what
+        they say."""
+        said = replace(action, resource_version="") if isinstance(action, Apply | Patch) else action
         request = self._request(self._services[item.service], item, said)
         return ownership.digest(f"{request.method} {request.path} {request.body!r}", 32)
 
@@ -781,7 +781,18 @@ def _is_doubtful(action: Action, failure: ApiError) -> bool:
     version, of which its source may not tell for long."""
     if not isinstance(action, Apply | Patch):
         return False
-    return _may_have_happened(failure) or (failure.status == 409 and bool(action.resource_version))
+    return _may_have_happened(failure) or (failure.status == 409 and expected_version(action) != "")
+
+
+def _is_unfounded(action: Action, failure: ApiError) -> bool:
+    """Whether a deletion was left because what it went by has changed. Others do not wait for that."""
+    return failure.status == 409 and isinstance(action, Delete) and action.because is not None
+
+
+def _versioned(manifest: Mapping[str, Any], resource_version: str) -> Mapping[str, Any]:
+    if not resource_version:
+        return manifest
+    return {**manifest, "metadata": {**manifest["metadata"], "resourceVersion": resource_version}}
 
 
 def _is_refusal(error: ApiError) -> bool:

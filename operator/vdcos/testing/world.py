@@ -15,7 +15,7 @@ from vdcos import api
 from vdcos.core import conditions, kinds
 from vdcos.core.foreign import cdi, kubernetes, kubevirt, medik8s, multus, nmstate, snapshots
 from vdcos.core.objects import Index, Key, Meta, Object, Own, Resource, Total, Unreadable, Without
-from vdcos.core.plan import Action, Answer, Apply, Create, Delete, Instant, Patch, Plan
+from vdcos.core.plan import Action, Answer, Apply, Create, Delete, Instant, Patch, Plan, expected_version
 from vdcos.core.service import Service, derives
 from vdcos.core.snapshot import Derived, Snapshot, UndeclaredRead
 from vdcos.runtime.requests import ApiError
@@ -150,8 +150,9 @@ class World:
                     key = _key(manifest)
                     if server.get(resource, key) is None:
                         server.create(resource, dict(manifest), manager, strict=True)
-                case Apply(manifest=manifest, force=force, resource_version=seen):
+                case Apply(manifest=manifest, force=force):
                     key = _key(manifest)
+                    seen = expected_version(action)
                     metadata = {**manifest["metadata"], **({"resourceVersion": seen} if seen else {})}
                     server.apply(resource, key, {**manifest, "metadata": metadata}, manager, force, strict=True)
                 case Patch(key=key, uid=uid, operations=operations, subresource=subresource, resource_version=seen):

@@ -12,7 +12,7 @@ import pytest
 from vdcos import api
 from vdcos.core import conditions, drift, kinds, ownership
 from vdcos.core.objects import Index, Key, Meta, Object, Own, Resource
-from vdcos.core.plan import Action, Apply, Create, Delete, Instant, Patch, Plan, Silence
+from vdcos.core.plan import NOTHING_YET, Action, Apply, Create, Delete, Instant, Patch, Plan, Silence
 from vdcos.core.service import Watch, Write
 from vdcos.core.snapshot import Snapshot, UndeclaredRead
 from vdcos.runtime.engine import REFUSAL_STANDS, Engine, Outcome, Together, UndeclaredWrite, merge_patch
@@ -140,6 +140,8 @@ class Server:
                 self.objects[name] = self.stamp(
                     {**stored, "status": {k: v for k, v in status.items() if v is not None}}
                 )
+            case "patch":
+                self.objects[name] = self.stamp(self.objects[name])
             case "delete":
                 del self.objects[name]
                 return b'{"kind":"Status"}'
@@ -469,6 +471,26 @@ def test_a_map_that_an_apply_would_leave_empty_is_taken_away_first(bench: Bench)
     assert json.loads(patch.body or b"") == [version, {"op": "remove", "path": "/spec/a/b"}]
 
 
+def test_the_apply_after_that_is_for_what_the_map_was_taken_from(bench: Bench) -> None:
+    bench.look()
+    stored = bench.store.heard(Box, KEY)
+    assert stored is not None
+    seen = stored.metadata.resource_version
+    plans = iter([Plan((Apply(Box.resource, box_manifest(9), "drop", resource_version=seen),)), Plan()])
+    bench.toy.override = lambda cr, box: next(plans)
+    bench.server.fail["apply"] = [
+        ApiError(422, "Invalid", 'Box "fast" is invalid: a: Invalid value: "null": must be of type object')
+    ]
+    bench.server.requests.clear()
+    assert bench.look().result == "done"
+    first, patch, last = bench.server.requests[:3]
+    assert [request.verb for request in (first, patch, last)] == ["apply", "patch", "apply"]
+    assert json.loads(first.body or b"")["metadata"]["resourceVersion"] == seen
+    after = json.loads(last.body or b"")["metadata"]["resourceVersion"]
+    assert int(after) > int(seen), "the version that the patch has made"
+    assert bench.server.objects["boxes/fast"]["metadata"]["resourceVersion"] == str(int(after) + 1)
+
+
 def test_a_map_that_somebody_fills_meanwhile_stays(bench: Bench) -> None:
     bench.look()
     bench.toy.override = lambda cr, seen: Plan((Apply(Box.resource, box_manifest(9), "drop"),), status={})
@@ -607,6 +629,15 @@ def test_a_change_for_one_version_says_so() -> None:
     ]
 
 
+def test_an_apply_without_force_creates_and_changes_nothing_that_is_there() -> None:
+    bench = Bench(Toy(writes=(Write(Box.resource, ("create", "patch")),)))
+    plans = iter([Plan((Apply(Box.resource, box_manifest(), "create", force=False),)), Plan(status={})])
+    bench.toy.override = lambda cr, seen: next(plans)
+    bench.look()
+    assert json.loads(bench.server.requests[0].body or b"")["metadata"]["resourceVersion"] == NOTHING_YET
+    assert bench.server.requests[0].query["force"] == "false"
+
+
 def test_what_was_refused_of_one_version_is_not_asked_of_the_next(bench: Bench) -> None:
     versions = iter("789")
     bench.toy.override = lambda cr, seen: Plan(
@@ -653,6 +684,17 @@ def test_nothing_is_deleted_because_of_what_has_changed_unheard(bench: Bench) ->
     assert bench.look().result == "conflict"
     assert bench.verbs == ["get"]
     assert bench.store.heard(Box, OTHER) is None
+
+
+def test_a_deletion_that_is_left_keeps_no_other_waiting(bench: Bench) -> None:
+    because = deletes_because(bench)
+    bench.server.objects["boxes/third"] = bench.server.stamp({**box_manifest(), "metadata": {"name": "third"}})
+    bench.server.objects["boxes/other"] = bench.server.stamp({**bench.server.objects["boxes/other"], "ready": True})
+    left = Delete(Box.resource, KEY, "", "of no use", because=because)
+    bench.toy.override = lambda cr, seen: Plan((left, Delete(Box.resource, Key("", "third"), "", "of no use")))
+    assert bench.look().result == "conflict"
+    assert bench.verbs == ["get", "delete"]
+    assert "boxes/third" not in bench.server.objects
 
 
 def test_nothing_is_deleted_because_of_what_cannot_be_read(bench: Bench) -> None:

@@ -122,4 +122,5 @@ def _loosened(spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _patch(child: VirtualMachine, operations: Sequence[Mapping[str, Any]], why: str) -> Patch:
-    return Patch(child.resource, child.metadata.key, child.metadata.uid, tuple(operations), why)
+    meta = child.metadata
+    return Patch(child.resource, meta.key, meta.uid, tuple(operations), why, resource_version=meta.resource_version)

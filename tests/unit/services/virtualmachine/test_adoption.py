@@ -13,7 +13,7 @@ from vdcos.core.objects import Key
 from vdcos.core.ownership import ADMITTED
 from vdcos.core.plan import Apply, Patch
 from vdcos.services.datastore import DatastoreService
-from vdcos.testing.world import World
+from vdcos.testing.world import Conflict, World
 
 Tree = dict[str, Any]
 
@@ -110,6 +110,19 @@ def test_it_is_taken_over_in_steps_that_may_each_be_the_last() -> None:
     there.log.clear()
     b.settle(there)
     assert not there.log, "at rest nothing is written"
+
+
+def test_who_takes_his_word_back_keeps_his_vm_though_a_step_arrives_late() -> None:
+    """With an owner that is gone, garbage collection would delete it."""
+    there = brought()
+    while not (steps := [a for a in there.plan(b.SERVICE, b.KEY).actions if a.why == "take over the KubeVirt VM"]):
+        for action in there.plan(b.SERVICE, b.KEY).actions:
+            there.carry_out(action)
+    there.change(b.CHILD, b.KEY, metadata={"annotations": {"vdcos.dev/adoptable": None}})
+    there.remove(b.VM, b.KEY)
+    with pytest.raises(Conflict):
+        there.carry_out(steps[0])
+    assert "ownerReferences" not in there.tree(b.CHILD, b.KEY)["metadata"]
 
 
 def test_what_was_admitted_for_it_is_not_taken_over() -> None:

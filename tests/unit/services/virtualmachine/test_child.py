@@ -250,6 +250,18 @@ def test_a_namesake_made_a_moment_ago_is_a_conflict() -> None:
         there.carry_out(create)
 
 
+def test_a_creation_that_arrives_late_changes_nothing() -> None:
+    there = b.world()
+    creates = [action for action in there.plan(b.SERVICE, b.KEY).actions if isinstance(action, Apply)]
+    b.settle(there)
+    b.edit(there, powerState="PoweredOff")
+    b.settle(there)
+    [create] = creates
+    with pytest.raises(Conflict):
+        there.carry_out(create, "vdcos/virtualmachine")
+    assert there.tree(b.CHILD, b.KEY)["spec"]["runStrategy"] == "Halted"
+
+
 def test_a_namesake_in_place_of_the_child_is_a_conflict() -> None:
     there = b.running()
     b.edit(there, cpu={"sockets": 2})
