@@ -84,9 +84,12 @@ def _is_deleted(vm: SeenVm) -> bool:
 
 
 def _starts_again(vm: SeenVm) -> bool:
-    """Whether a VM whose instance is being stopped is to run again: it is being restarted."""
+    """Whether a VM whose instance is being stopped is to run again: it is being restarted, or its KubeVirt VM was
+    deleted and is made anew."""
     if vm.child is None or vm.vm is None or vm.vm.spec.power_state == "PoweredOff":
         return False
+    if vm.child.metadata.deletion_timestamp is not None:
+        return True
     watch = vm.vm.status.monitoring
     asked = any(request.action == "Start" for request in vm.child.status.state_change_requests)
     return vm.strategy == "Always" or (vm.strategy == "RerunOnFailure" and (asked or bool(watch and watch.restarting)))
@@ -327,7 +330,16 @@ class _Wait:
 
     @classmethod
     def of(cls, policy: HAPolicySpec, machine: FailedVm, seen: Seen, now: Instant) -> "_Wait":
-        vm = seen.vms[Key(machine.namespace, machine.name)].vm
+        found = seen.vms[Key(machine.namespace, machine.name)]
+        vm = found.vm
+        if (
+            machine.state == "Released"
+            and found.instance is None
+            and vm is not None
+            and vm.status.waits_for is not None
+        ):
+            # Its KubeVirt VM was made anew, so that failover capacity keeps it off for as long as there is no room.
+            return cls(machine, 0.0, 0.0)
         here, elsewhere = order.ready_when(policy, vm), order.ready_for_others(policy, vm)
         others = machine
         if machine.up_for_others is not None and machine.state == "Released":

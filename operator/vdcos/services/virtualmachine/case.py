@@ -314,6 +314,17 @@ class Case:
         there = isinstance(instance, VirtualMachineInstance) and not failures.died(instance, hold.instance, hold.host)
         return "" if there else hold.failure
 
+    @property
+    def _died(self) -> bool:
+        """The instance that died with its host is still there."""
+        hold, instance = self.seen.hold, self.instance
+        return (
+            bool(self.waits_for_turn)
+            and hold is not None
+            and instance is not None
+            and instance.metadata.uid == hold.instance
+        )
+
     @cached_property
     def on_failover_hosts(self) -> bool:
         """Whether the VM may start on hosts that are kept for failover. Taken back while it runs, which changes nothing
@@ -333,11 +344,16 @@ class Case:
 
     @cached_property
     def admitted(self) -> Amounts | None:
-        """What was admitted for the VM; what its pods have of hosts is admitted, whatever policies say since. None:
-        nothing was. What the child says proves nothing: others can write there, too."""
+        """What was admitted for the VM; what its pods have of hosts is admitted, whatever policies say since, and what
+        it ran with when its host failed. None: nothing was. What the child says proves nothing: others can write there,
+        too."""
         child = self.child if self.mine else None
         found = room.admitted(child)
-        return self.seen.placed if found is None and child is not None else found
+        if found is None and child is not None:
+            found = self.seen.placed
+        if found is None and self._died:
+            found = capacity.needs({"template": {"spec": self.running}}, self.seen)
+        return found
 
     @cached_property
     def needs(self) -> Amounts:
@@ -349,11 +365,12 @@ class Case:
 
     @cached_property
     def lack(self) -> room.Lack | None:
-        """Why there is no room for the VM to start, or to grow. What restarts after a failure was admitted before."""
+        """Why there is no room for the VM to start, or to grow. What restarts after a failure was admitted before, as
+        large as it was."""
         account, known = self.seen.account, self.admitted
         if account is None or self._runs_unseen:
             return None
-        if self.held_off or self.waits_for_turn or self.taken or (not self.mine and self.broken):
+        if self.held_off or self.taken or (not self.mine and self.broken) or (self.waits_for_turn and known is None):
             return None
         more = self.needs.beyond(known) if known is not None else self.needs
         if not more:
@@ -382,7 +399,7 @@ class Case:
         if self.cr.spec.power_state == "PoweredOff" or (self.lack is not None and self.admitted is None):
             return "" if self._reserved else self._reserved
         if self.waits_for_turn:
-            return amounts.written(self.admitted if self.admitted is not None else self.needs)
+            return amounts.written(self.admitted) if self.admitted is not None else self._reserved
         if self.seen.account is None or self.held_off or self.lack is not None or self._runs_unseen:
             return self._reserved
         return amounts.written(self.needs)

@@ -126,10 +126,28 @@ def test_one_that_is_being_deleted_is_not_counted(why: str, vm: list[Tree], want
         "uid": "vm-web",
         "controller": True,
     }
-    child = d.child("web")
+    child = d.child("web", "RerunOnFailure")
     child["metadata"] |= {**GOING, "ownerReferences": [{**owner, "controller": True}]}
     there = d.world(d.failure(), *vm, child, d.instance("web"))
     assert (counted(there) != {}) is want
+
+
+def test_one_whose_kubevirt_vm_is_made_anew_is_counted_while_its_instance_goes() -> None:
+    owner = {"apiVersion": api.API_VERSION, "kind": "VirtualMachine", "name": "web", "uid": "vm-web"}
+    child = d.child("web", "RerunOnFailure")
+    child["metadata"] |= {**GOING, "ownerReferences": [{**owner, "controller": True}]}
+    there = d.world(d.failure(), d.vm("web"), child, d.instance("web", metadata=GOING))
+    assert counted(there) == {"web": (0, "Released", "")}
+
+
+def test_nobody_waits_for_one_that_failover_capacity_keeps_off() -> None:
+    """Its KubeVirt VM was made anew, and what was admitted for it went with that."""
+    stored = failed(machine("web", "Released", 0), machine("db", "Held", 1))
+    waits = {**d.vm("web"), "status": {"waitsFor": {"cpu": "1", "memory": "1Gi"}}}
+    there = d.world(stored, waits, d.child("web", "Halted"), d.vm("db"), d.child("db", "Halted"))
+    assert became(there)["db"] == ("Released", "")
+    there = d.world(stored, d.vm("web"), d.child("web"), d.vm("db"), d.child("db", "Halted"))
+    assert became(there)["db"] == ("Held", "")
 
 
 def test_one_that_was_starting_there_is_counted() -> None:
