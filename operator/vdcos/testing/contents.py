@@ -447,7 +447,11 @@ def _old_settings_are_told(world: World, network: Held) -> None:
         if definition is None or not definition.owned_by(network.meta["uid"]) or str(definition.key) not in plugs:
             continue
         guests += 1
-        born = next(c.held.version for c in world.api.changes(VMI) if c.held.meta["uid"] == vmi.meta["uid"])
+        # What a pod is plugged into is decided when it starts; a migration brings another one.
+        pods = [change.held for change in world.api.changes(POD) if change.held.owned_by(vmi.meta["uid"])]
+        if not pods:
+            continue
+        born = next(pod.version for pod in pods if pod.meta["uid"] == pods[-1].meta["uid"])
         log = [change.held for change in world.api.changes(NAD) if change.held.key == definition.key]
         config = [held.tree["spec"]["config"] for held in log if held.version < born]
         if config and config[-1] != definition.tree["spec"]["config"] and vmi.tree["status"]["phase"] == "Running":

@@ -425,6 +425,10 @@ class Several(Faults):
         return " and ".join(map(str, self.each))
 
     @property
+    def harmless(self) -> bool:
+        return not self.each
+
+    @property
     def over(self) -> bool:  # type: ignore[override]
         return all(fault.over for fault in self.each)
 

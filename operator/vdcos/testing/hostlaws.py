@@ -22,12 +22,11 @@ from vdcos.services.hostfailure.restart import OBSERVED_SECONDS
 from vdcos.testing.apiserver import Change, Held
 from vdcos.testing.cluster import NODE, POD, UNNOTICED, VM, VMI, admits
 from vdcos.testing.contents import UNBOUND, conditions_are_of_this_spec
-from vdcos.testing.faults import Several
 from vdcos.testing.hypervisor.node import boot_id
 from vdcos.testing.hypervisor.values import Entry, Fault, Happening, Host, Life
 from vdcos.testing.laws import Laws, essence_of
 from vdcos.testing.replica import Replica, Violation
-from vdcos.testing.simulator import Faults, World, Write
+from vdcos.testing.simulator import World, Write
 from vdcos.testing.trees import Tree
 
 OURS = (kinds.HOST, kinds.HA_POLICY, kinds.HOST_FAILURE)
@@ -241,7 +240,7 @@ def _people_are_asked_first(world: World, before: Held | None, after: Held) -> N
         return
     if any(condition["reason"] == "StormBrake" for condition in known.get("conditions", ())):
         raise Violation("people are asked first", f"{after.key} is fenced, and a person was asked and is silent")
-    if not _all_is_heard(world):
+    if not world.faults.harmless:
         return
     policy = world.api.get(kinds.HA_POLICY, Key("", after.tree["spec"]["policy"]))
     if policy is None or "paused" in policy.tree["spec"]:
@@ -254,11 +253,6 @@ def _people_are_asked_first(world: World, before: Held | None, after: Held) -> N
     most = _lets_pass(policy, len(world.cluster.hosts))
     if len(failed) > most:
         raise Violation("people are asked first", f"{after.key} is fenced, {sorted(failed)} have failed, {most} may")
-
-
-def _all_is_heard(world: World) -> bool:
-    """Whether nothing goes wrong with what the operator writes and hears."""
-    return type(world.faults) is Faults or (isinstance(world.faults, Several) and not world.faults.each)
 
 
 def _was_let_go(failure: Held) -> bool:
@@ -522,7 +516,7 @@ def _is_recent(world: World, failure: Held) -> bool:
 def _could_not_be_held(world: World, failure: Held) -> bool:
     """Whether something went wrong for so long that the release did not wait for all holds any more, or our clock, too,
     so that nobody knows for how long."""
-    if type(world.faults) is Faults:
+    if world.faults.harmless:
         return False
     began = datetime.fromisoformat(failure.tree["status"]["receipt"]["at"]).timestamp()
     return abs(world.now - began) >= OBSERVED_SECONDS
@@ -557,9 +551,9 @@ def _nothing_healthy_is_stopped(world: World, write: Write) -> None:
 
 def _the_promise_is_kept(world: World, write: Write) -> None:
     """No VM starts or grows by a write of ours where that takes of what is kept for failures, by all that was told to
-    start, and by hosts and policies as some replica has heard of them. What died with a host was there before."""
+    start, and by hosts and policies as some replica has heard of them. What died with a host keeps its place."""
     before, after = write.before, write.after
-    if after is None or not _takes(after) or _restarts(world, after.key) or _was_decided_before(world, after.key):
+    if after is None or not _takes(after) or _was_decided_before(world, after.key):
         return
     if before is not None and _takes(before) and all(map(int.__ge__, _need(before), _need(after))):
         return
@@ -568,11 +562,26 @@ def _the_promise_is_kept(world: World, write: Write) -> None:
 
 
 def _was_decided_before(world: World, key: Key) -> bool:
-    """Whether hosts or policies have changed since the operator began to look at a VM: a request may take seconds."""
+    """Whether a promise, or a host that it is about, has changed since the operator began to look at a VM: a request
+    may take seconds."""
     item, now = Item("virtualmachine", key), world.api.version
     began = min(replica.began.get(item, now) for replica in world.replicas.values())
-    changes = (world.api.changes(resource) for resource in (NODE, kinds.HA_POLICY))
-    return any(change.held.version > began for log in changes for change in reversed(log))
+    if began == now:
+        return False
+    for resource in (NODE, kinds.HA_POLICY):
+        then: dict[Key, Held] = {}
+        for change in world.api.changes(resource):
+            if change.held.version <= began:
+                then[change.held.key] = change.held
+        if {k: _promises(held) for k, held in then.items()} != {h.key: _promises(h) for h in world.api.all(resource)}:
+            return True
+    return False
+
+
+def _promises(held: Held) -> Tree:
+    """What of a policy or a host decides how much must stay free."""
+    allocatable = held.tree.get("status", {}).get("allocatable")
+    return {"spec": held.tree.get("spec"), "labels": held.meta.get("labels"), "allocatable": allocatable}
 
 
 def _takes(child: Held) -> bool:
@@ -600,11 +609,6 @@ def _need(child: Held) -> tuple[int, int]:
     """CPU and memory that KubeVirt requests for a VM."""
     asked = launcher_requests(child.tree["spec"]["template"]["spec"])
     return asked["cpu"], asked["memory"]
-
-
-def _restarts(world: World, key: Key) -> bool:
-    """Whether a VM died with its host, and is to run again."""
-    return any((key.namespace, key.name) in _machines(failure) for failure in world.api.all(kinds.HOST_FAILURE))
 
 
 def _lacks(world: World, replica: Replica, more: tuple[int, int] = (0, 0)) -> list[str]:

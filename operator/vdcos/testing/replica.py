@@ -193,9 +193,9 @@ class Replica:
         for kind, resource in self.resources.items():
             self.heard_by[resource] = (*self.heard_by.get(resource, ()), kind)
         self.talking: dict[int, tuple[Item, Conversation, Request]] = {}
+        """Conversations whose last request is on its way, by number."""
         self.began: dict[Item, int] = {}
         """Which version the last object had when a look began that takes time."""
-        """Conversations whose last request is on its way, by number."""
         self.landed: dict[Item, float] = {}
         """When the last look at an object ended."""
         self.restarts_at = math.inf

@@ -99,6 +99,11 @@ class Faults:
     leads_elsewhere: bool = False
     """Whether it changes what is there, so that it need not end as it would without it."""
 
+    @property
+    def harmless(self) -> bool:
+        """Whether nothing ever goes wrong."""
+        return type(self) is Faults
+
     def fork(self) -> "Faults":
         return copy_of(self)
 
