@@ -297,6 +297,7 @@ LEFT_OUT: Mapping[str, str] = {
     "Replica.started": "counts by since when its watches are heard",
     "Replica.life": "tells whose an answer from outside is, which is on the agenda",
     "Replica._awaited": "a cache",
+    "Replica.began": "of looks that are under way; there are none where a mark is taken",
     "Replica.landed": "excuses an object that waits for itself; nobody waits where a mark is taken",
     "Replica.restart_delay": "set at the moment of a crash",
     "Replica.competes_at": "only one that competes has it",

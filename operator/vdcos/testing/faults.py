@@ -420,12 +420,18 @@ class Several(Faults):
     """Several faults, each at its own write."""
 
     each: tuple[AtWrite, ...]
+    beside: bool = False
+    """Something else goes wrong, or takes longer than it should."""
 
     def __str__(self) -> str:
         return " and ".join(map(str, self.each))
 
     @property
     def harmless(self) -> bool:
+        return not self.each and not self.beside
+
+    @property
+    def spares_requests(self) -> bool:
         return not self.each
 
     @property

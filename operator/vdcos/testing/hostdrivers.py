@@ -152,7 +152,8 @@ class HostCase(Case):
             last = max(last, at + seconds * 10)
         for number in range(CARES):
             world.at(last + CARE_AFTER + number * CARE_EVERY, Do(Care()))
-        world.faults = Several(tuple(AtWrite(*fault) for fault in self.faults))
+        beside = bool(self.troubles) or self.dice is not None
+        world.faults = Several(tuple(AtWrite(*fault) for fault in self.faults), beside)
         return world
 
     def run(self, laws: Laws | None = None, trace: list[str] | None = None) -> World:

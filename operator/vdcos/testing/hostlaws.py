@@ -240,7 +240,7 @@ def _people_are_asked_first(world: World, before: Held | None, after: Held) -> N
         return
     if any(condition["reason"] == "StormBrake" for condition in known.get("conditions", ())):
         raise Violation("people are asked first", f"{after.key} is fenced, and a person was asked and is silent")
-    if not world.faults.harmless:
+    if not world.faults.spares_requests:
         return
     policy = world.api.get(kinds.HA_POLICY, Key("", after.tree["spec"]["policy"]))
     if policy is None or "paused" in policy.tree["spec"]:

@@ -101,7 +101,12 @@ class Faults:
 
     @property
     def harmless(self) -> bool:
-        """Whether nothing ever goes wrong."""
+        """Whether nothing ever goes wrong but what a script says, and all takes its time."""
+        return type(self) is Faults
+
+    @property
+    def spares_requests(self) -> bool:
+        """Whether nothing goes wrong with what the operator writes and hears."""
         return type(self) is Faults
 
     def fork(self) -> "Faults":
