@@ -14,6 +14,7 @@ from vdcos.core.foreign.kubernetes import LauncherPod
 from vdcos.core.foreign.kubevirt import VirtualMachineInstance
 from vdcos.core.objects import Key
 from vdcos.core.plan import Action, Delete, Instant
+from vdcos.providers.failover import room
 from vdcos.providers.placement import Reason
 from vdcos.services.hostfailure import order
 from vdcos.services.hostfailure.seen import Seen, SeenVm
@@ -238,6 +239,10 @@ def _tried(policy: HAPolicySpec, machine: FailedVm, seen: Seen, now: Instant) ->
     if machine.state != "Released":
         return machine, None
     vm, retries = seen.vms[Key(machine.namespace, machine.name)], policy.restart.retries
+    if _lacks_room(vm):
+        at = counts.stamp(now)
+        update = {"state": "Down", "since": at, "tried_at": at, "reason": room.INSUFFICIENT}
+        return machine.model_copy(update=update), None
     fails = _fails(vm)
     pause = min(retries.longest_seconds, retries.first_seconds * 2.0**machine.tries)
     if not fails:
@@ -252,6 +257,14 @@ def _tried(policy: HAPolicySpec, machine: FailedVm, seen: Seen, now: Instant) ->
     stuck = None if fails else _stuck(machine, seen, vm)
     replaces = stuck.metadata.uid if stuck is not None else ""
     return machine.model_copy(update={"tries": machine.tries + 1, "tried_at": at, "replaces": replaces}), 0.0
+
+
+def _lacks_room(vm: SeenVm) -> bool:
+    """Whether failover capacity keeps a VM off. What was admitted for it has gone with its KubeVirt VM, which somebody
+    deleted. One that only cannot grow has it still."""
+    if vm.child is None or vm.vm is None or vm.instance is not None or vm.vm.status.waits_for is None:
+        return False
+    return not vm.child.metadata.annotation(ownership.ADMITTED)
 
 
 def _fails(vm: SeenVm) -> str:
@@ -330,16 +343,7 @@ class _Wait:
 
     @classmethod
     def of(cls, policy: HAPolicySpec, machine: FailedVm, seen: Seen, now: Instant) -> "_Wait":
-        found = seen.vms[Key(machine.namespace, machine.name)]
-        vm = found.vm
-        if (
-            machine.state == "Released"
-            and found.instance is None
-            and vm is not None
-            and vm.status.waits_for is not None
-        ):
-            # Its KubeVirt VM was made anew, so that failover capacity keeps it off for as long as there is no room.
-            return cls(machine, 0.0, 0.0)
+        vm = seen.vms[Key(machine.namespace, machine.name)].vm
         here, elsewhere = order.ready_when(policy, vm), order.ready_for_others(policy, vm)
         others = machine
         if machine.up_for_others is not None and machine.state == "Released":

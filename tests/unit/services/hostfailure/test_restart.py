@@ -140,14 +140,25 @@ def test_one_whose_kubevirt_vm_is_made_anew_is_counted_while_its_instance_goes()
     assert counted(there) == {"web": (0, "Released", "")}
 
 
-def test_nobody_waits_for_one_that_failover_capacity_keeps_off() -> None:
-    """Its KubeVirt VM was made anew, and what was admitted for it went with that."""
+def test_one_that_failover_capacity_keeps_off_is_down_until_there_is_room() -> None:
+    """Its KubeVirt VM was made anew, and what was admitted for it went with the one before."""
     stored = failed(machine("web", "Released", 0), machine("db", "Held", 1))
     waits = {**d.vm("web"), "status": {"waitsFor": {"cpu": "1", "memory": "1Gi"}}}
-    there = d.world(stored, waits, d.child("web", "Halted"), d.vm("db"), d.child("db", "Halted"))
-    assert became(there)["db"] == ("Released", "")
-    there = d.world(stored, d.vm("web"), d.child("web"), d.vm("db"), d.child("db", "Halted"))
-    assert became(there)["db"] == ("Held", "")
+    db = [d.vm("db"), d.child("db", "Halted")]
+    there = d.world(stored, waits, d.child("web", "Halted"), *db)
+    assert became(there) == {"web": ("Down", "InsufficientFailoverCapacity"), "db": ("Released", "")}
+    [web, _] = go_on(there).machines
+    assert restart.is_given_up(web), "it may come up yet"
+    assert became(d.world(failed(web.manifest()), waits, d.child("web"), NEW)) == {"web": ("Up", "")}
+
+
+def test_one_that_waits_to_grow_restarts_as_it_is() -> None:
+    stored = failed(machine("web", "Released", 0), machine("db", "Held", 1))
+    waits = {**d.vm("web"), "status": {"waitsFor": {"cpu": "1", "memory": "1Gi"}}}
+    child = d.child("web", "Halted")
+    child["metadata"]["annotations"] = {"vdcos.dev/admitted": "100m/1048576"}
+    there = d.world(stored, waits, child, d.vm("db"), d.child("db", "Halted"))
+    assert became(there) == {"web": ("Released", ""), "db": ("Held", "")}
 
 
 def test_one_that_was_starting_there_is_counted() -> None:
