@@ -17,6 +17,11 @@ class Instant(NamedTuple):
     mono: float
 
 
+# A resource version that no object has: etcd counts from 1, with nothing stored. Server-side apply with it creates, and
+# is a conflict where there is something already.
+NOTHING_YET = "1"
+
+
 @dataclass(frozen=True, slots=True)
 class Create:
     """POST of a child whose spec is immutable. That it exists already is success: the next pass reads it."""
@@ -44,6 +49,14 @@ class Apply:
     assumed: Object | None = None
     resource_version: str = ""
 
+    @property
+    def guarded(self) -> Manifest:
+        """The manifest for the version that it is meant for, if it is meant for one."""
+        version = self.resource_version or ("" if self.force else NOTHING_YET)
+        if not version:
+            return self.manifest
+        return {**self.manifest, "metadata": {**self.manifest["metadata"], "resourceVersion": version}}
+
 
 @dataclass(frozen=True, slots=True)
 class Patch:
@@ -61,6 +74,13 @@ class Patch:
     subresource: str = ""
     assumed: Object | None = None
     resource_version: str = ""
+
+    @property
+    def guarded(self) -> list[Mapping[str, Any]]:
+        """The operations, after tests that the object is the one that they are meant for."""
+        expected = {"uid": self.uid, **({"resourceVersion": self.resource_version} if self.resource_version else {})}
+        tests = [{"op": "test", "path": f"/metadata/{field}", "value": value} for field, value in expected.items()]
+        return [*tests, *self.operations]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,15 +101,6 @@ class Delete:
 
 
 Action = Create | Apply | Patch | Delete
-
-# A resource version that no object has: etcd counts from 1, with nothing stored. Server-side apply with it creates, and
-# is a conflict where there is something already.
-NOTHING_YET = "1"
-
-
-def expected_version(action: Apply | Patch) -> str:
-    """The resource version that an object must have to be changed; "" for any."""
-    return action.resource_version or (NOTHING_YET if isinstance(action, Apply) and not action.force else "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from vdcos import api
 from vdcos.core import conditions, ownership
 from vdcos.core.conditions import Condition
 from vdcos.core.objects import Key, Meta, Object, Own, Resource, Stored
-from vdcos.core.plan import Action, Apply, Create, Delete, Instant, Patch, Plan, expected_version
+from vdcos.core.plan import Action, Apply, Create, Delete, Instant, Patch, Plan
 from vdcos.core.service import Founder, Service, Watch
 from vdcos.runtime.answers import NOBODY, Answers, Asker
 from vdcos.runtime.depth import bounded
@@ -370,7 +370,7 @@ class Engine:
             elif isinstance(action, Apply) and error.status == 422 and ANOTHER_UID in error.message:
                 raise ApiError(409, "Conflict", "another object has the name of the one to change") from error
             elif isinstance(action, Apply) and error.status == 422 and (emptied := EMPTIED.findall(error.message)):
-                answer = yield from self._emptied(item, request, emptied)
+                answer = yield from self._emptied(item, action, request, emptied)
             else:
                 raise
         if kind is not None and not (
@@ -408,7 +408,9 @@ class Engine:
         if now is None or now.metadata.resource_version != seen.metadata.resource_version:
             raise ApiError(409, "Conflict", f"{resource.kind} {key} has changed meanwhile")
 
-    def _emptied(self, item: Item, request: Request, fields: Sequence[str]) -> Generator[Request, bytes, bytes]:
+    def _emptied(
+        self, item: Item, action: Apply, request: Request, fields: Sequence[str]
+    ) -> Generator[Request, bytes, bytes]:
         """Make an apply that leaves nothing in some maps, after taking these away. Nobody has put anything into them
         since: the object must be the one that is known. Raises ApiError."""
         kind = self._kinds.get(request.resource)
@@ -428,8 +430,8 @@ class Engine:
                 raise ApiError(409, "Conflict", "the object was changed meanwhile") from error
             raise
         self._hear(item, lambda: self._store.put(kind, heard))
-        manifest = _versioned(msgspec.json.decode(request.body or b"{}"), heard.metadata.resource_version)
-        return (yield from self._write(item, kind, replace(request, body=_json(manifest))))
+        again = replace(action, resource_version=heard.metadata.resource_version)
+        return (yield from self._write(item, kind, self._request(self._services[item.service], item, again)))
 
     def _write(self, item: Item, kind: type[Any] | None, request: Request) -> Generator[Request, bytes, bytes]:
         """Make a request. A source may tell of what it changes before the answer comes: that is no news for the writer,
@@ -539,7 +541,6 @@ class Engine:
                 return build("create", key, "POST", resource.path(key.namespace), body=_json(manifest), query=query)
             case Apply(resource, manifest, force=force):
                 key = _key(manifest)
-                manifest = _versioned(manifest, expected_version(action))
                 query = {
                     "fieldManager": f"{ownership.MANAGER}/{service.name}",
                     "fieldValidation": "Strict",
@@ -550,24 +551,21 @@ class Engine:
                     key,
                     "PATCH",
                     resource.path(key.namespace, key.name),
-                    body=_json(manifest),
+                    body=_json(action.guarded),
                     content_type=APPLY,
                     query=query,
                 )
-            case Patch(resource, key, uid, operations, subresource=subresource, resource_version=resource_version):
+            case Patch(resource, key, _, operations, subresource=subresource):
                 if resource == service.resource and not all(
                     op["path"].startswith("/metadata/finalizers") for op in operations
                 ):
                     raise UndeclaredWrite(f"{service.name} may write only finalizers and status of its own objects")
-                tested = [{"op": "test", "path": "/metadata/uid", "value": uid}, *operations]
-                if resource_version:
-                    tested.insert(1, {"op": "test", "path": "/metadata/resourceVersion", "value": resource_version})
                 return build(
                     "patch",
                     key,
                     "PATCH",
                     resource.path(key.namespace, key.name, subresource),
-                    body=_json(tested),
+                    body=_json(action.guarded),
                     content_type=JSON_PATCH,
                     query={"fieldManager": f"{ownership.MANAGER}/{service.name}"},
                 )
@@ -777,22 +775,14 @@ def _may_have_happened(error: ApiError) -> bool:
 
 
 def _is_doubtful(action: Action, failure: ApiError) -> bool:
-    """Whether nobody knows what is there after a change that failed: it may have happened, or the object has another
-    version, of which its source may not tell for long."""
-    if not isinstance(action, Apply | Patch):
-        return False
-    return _may_have_happened(failure) or (failure.status == 409 and expected_version(action) != "")
+    """Whether nobody knows what is there after a change that failed: it may have happened, or the object is not what it
+    was planned for, of which its source may not tell for long."""
+    return isinstance(action, Apply | Patch) and (_may_have_happened(failure) or failure.status == 409)
 
 
 def _is_unfounded(action: Action, failure: ApiError) -> bool:
     """Whether a deletion was left because what it went by has changed. Others do not wait for that."""
     return failure.status == 409 and isinstance(action, Delete) and action.because is not None
-
-
-def _versioned(manifest: Mapping[str, Any], resource_version: str) -> Mapping[str, Any]:
-    if not resource_version:
-        return manifest
-    return {**manifest, "metadata": {**manifest["metadata"], "resourceVersion": resource_version}}
 
 
 def _is_refusal(error: ApiError) -> bool:

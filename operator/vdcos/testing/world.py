@@ -15,7 +15,7 @@ from vdcos import api
 from vdcos.core import conditions, kinds
 from vdcos.core.foreign import cdi, kubernetes, kubevirt, medik8s, multus, nmstate, snapshots
 from vdcos.core.objects import Index, Key, Meta, Object, Own, Resource, Total, Unreadable, Without
-from vdcos.core.plan import Action, Answer, Apply, Create, Delete, Instant, Patch, Plan, expected_version
+from vdcos.core.plan import Action, Answer, Apply, Create, Delete, Instant, Patch, Plan
 from vdcos.core.service import Service, derives
 from vdcos.core.snapshot import Derived, Snapshot, UndeclaredRead
 from vdcos.runtime.requests import ApiError
@@ -152,13 +152,10 @@ class World:
                         server.create(resource, dict(manifest), manager, strict=True)
                 case Apply(manifest=manifest, force=force):
                     key = _key(manifest)
-                    seen = expected_version(action)
-                    metadata = {**manifest["metadata"], **({"resourceVersion": seen} if seen else {})}
-                    server.apply(resource, key, {**manifest, "metadata": metadata}, manager, force, strict=True)
-                case Patch(key=key, uid=uid, operations=operations, subresource=subresource, resource_version=seen):
-                    expected = {"uid": uid, **({"resourceVersion": seen} if seen else {})}
-                    tests = [{"op": "test", "path": f"/metadata/{name}", "value": expected[name]} for name in expected]
-                    server.json_patch(resource, key, [*tests, *map(dict, operations)], manager, subresource == "status")
+                    server.apply(resource, key, dict(action.guarded), manager, force, strict=True)
+                case Patch(key=key, subresource=subresource):
+                    operations = [dict(operation) for operation in action.guarded]
+                    server.json_patch(resource, key, operations, manager, subresource == "status")
                 case Delete(key=key, uid=uid, resource_version=resource_version, because=because):
                     if because is not None:
                         self._unchanged(because)
