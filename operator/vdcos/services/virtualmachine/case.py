@@ -318,12 +318,7 @@ class Case:
     def _died(self) -> bool:
         """The instance that died with its host is still there."""
         hold, instance = self.seen.hold, self.instance
-        return (
-            bool(self.waits_for_turn)
-            and hold is not None
-            and instance is not None
-            and instance.metadata.uid == hold.instance
-        )
+        return hold is not None and instance is not None and failures.died(instance, hold.instance, hold.host)
 
     @cached_property
     def on_failover_hosts(self) -> bool:
