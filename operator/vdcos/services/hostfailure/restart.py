@@ -240,9 +240,7 @@ def _tried(policy: HAPolicySpec, machine: FailedVm, seen: Seen, now: Instant) ->
         return machine, None
     vm, retries = seen.vms[Key(machine.namespace, machine.name)], policy.restart.retries
     if _lacks_room(vm):
-        at = counts.stamp(now)
-        update = {"state": "Down", "since": at, "tried_at": at, "reason": room.INSUFFICIENT}
-        return machine.model_copy(update=update), None
+        return _given_up(machine, room.INSUFFICIENT, now), None
     fails = _fails(vm)
     pause = min(retries.longest_seconds, retries.first_seconds * 2.0**machine.tries)
     if not fails:
@@ -250,13 +248,16 @@ def _tried(policy: HAPolicySpec, machine: FailedVm, seen: Seen, now: Instant) ->
     left = pause - counts.age(machine.tried_at or machine.since, now)
     if left > 0:
         return machine, left
-    at = counts.stamp(now)
     if machine.tries >= retries.limit:
-        reason = machine.reason or "NotUp"
-        return machine.model_copy(update={"state": "Down", "since": at, "tried_at": at, "reason": reason}), None
+        return _given_up(machine, machine.reason or "NotUp", now), None
     stuck = None if fails else _stuck(machine, seen, vm)
     replaces = stuck.metadata.uid if stuck is not None else ""
-    return machine.model_copy(update={"tries": machine.tries + 1, "tried_at": at, "replaces": replaces}), 0.0
+    again = {"tries": machine.tries + 1, "tried_at": counts.stamp(now), "replaces": replaces}
+    return machine.model_copy(update=again), 0.0
+
+
+def _given_up(machine: FailedVm, reason: str, now: Instant) -> FailedVm:
+    return _now(machine, "Down", now, reason).model_copy(update={"tried_at": counts.stamp(now)})
 
 
 def _lacks_room(vm: SeenVm) -> bool:
