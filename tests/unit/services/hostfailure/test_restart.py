@@ -105,6 +105,14 @@ def test_one_that_is_being_stopped_is_counted_if_it_is_to_run_again(
     assert counted(there) == ({"web": (0, "Released", "")} if want else {})
 
 
+def going() -> Tree:
+    """The KubeVirt VM of VirtualMachine web, while it is being deleted."""
+    owner = {"apiVersion": api.API_VERSION, "kind": "VirtualMachine", "name": "web", "uid": "vm-web"}
+    child = d.child("web", "RerunOnFailure")
+    metadata = {**child["metadata"], **GOING, "ownerReferences": [{**owner, "controller": True}]}
+    return {**child, "metadata": metadata}
+
+
 GOES: list[tuple[str, list[Tree], bool]] = [
     ("its VirtualMachine is gone", [], False),
     (
@@ -119,24 +127,12 @@ GOES: list[tuple[str, list[Tree], bool]] = [
 
 @pytest.mark.parametrize("why, vm, want", GOES, ids=[row[0] for row in GOES])
 def test_one_that_is_being_deleted_is_not_counted(why: str, vm: list[Tree], want: bool) -> None:
-    owner = {
-        "apiVersion": api.API_VERSION,
-        "kind": "VirtualMachine",
-        "name": "web",
-        "uid": "vm-web",
-        "controller": True,
-    }
-    child = d.child("web", "RerunOnFailure")
-    child["metadata"] |= {**GOING, "ownerReferences": [{**owner, "controller": True}]}
-    there = d.world(d.failure(), *vm, child, d.instance("web"))
+    there = d.world(d.failure(), *vm, going(), d.instance("web"))
     assert (counted(there) != {}) is want
 
 
 def test_one_whose_kubevirt_vm_is_made_anew_is_counted_while_its_instance_goes() -> None:
-    owner = {"apiVersion": api.API_VERSION, "kind": "VirtualMachine", "name": "web", "uid": "vm-web"}
-    child = d.child("web", "RerunOnFailure")
-    child["metadata"] |= {**GOING, "ownerReferences": [{**owner, "controller": True}]}
-    there = d.world(d.failure(), d.vm("web"), child, d.instance("web", metadata=GOING))
+    there = d.world(d.failure(), d.vm("web"), going(), d.instance("web", metadata=GOING))
     assert counted(there) == {"web": (0, "Released", "")}
 
 

@@ -309,57 +309,41 @@ def test_a_running_vm_says_whether_it_would_restart() -> None:
     assert "Protected" not in {each["type"] for each in b.status(there)["conditions"]}
 
 
-def held(there: World) -> World:
-    """It runs, its host fails, and it waits for its turn."""
-    b.settle(there)
-    b.fill(there)
-    b.start(there)
-    b.settle(there)
-    there.put(FULL)
-    there.put(failure(there))
-    b.settle(there)
-    there.remove(VirtualMachineInstance, b.KEY)
-    b.notice(there)
-    b.settle(there)
-    return there
-
-
-def its_turn(there: World) -> None:
-    machines = there.tree(api.HostFailure, Key("", d.FAILURE))["status"]["machines"]
-    released = [{**machines[0], "state": "Released"}]
-    there.change(api.HostFailure, Key("", d.FAILURE), status={"machines": released})
-    b.settle(there)
-
-
-def test_one_that_grows_while_it_waits_for_its_turn_restarts_as_it_was() -> None:
-    there = held(crowded(b.vm(), full=False))
-    before = memory(there)
-    b.edit(there, memory={"size": "400Gi"})
-    b.settle(there)
-    assert (strategy(there), admitted(there), memory(there)) == ("Halted", "105m/1389760192", before)
-    its_turn(there)
-    assert (strategy(there), admitted(there), memory(there)) == ("Always", "105m/1389760192", before)
-
-
-def test_what_was_admitted_goes_with_the_kubevirt_vm() -> None:
-    """Who deletes that while it waits is judged anew, for what is declared by then."""
-    there = held(crowded(b.vm(), full=False))
-    b.edit(there, memory={"size": "400Gi"})
-    there.remove(b.CHILD, b.KEY)
-    b.settle(there)
-    assert (strategy(there), admitted(there)) == ("Halted", None)
-    its_turn(there)
-    assert (strategy(there), b.says(there, "PowerStateSynced")[1]) == ("Halted", INSUFFICIENT)
-
-
-def test_one_that_nothing_was_noted_for_keeps_what_it_ran_with() -> None:
+def ran() -> World:
+    """It runs, and there is room for nothing more."""
     there = crowded(b.vm(), full=False)
     b.settle(there)
     b.fill(there)
     b.start(there)
     b.settle(there)
-    there.change(b.CHILD, b.KEY, metadata={"annotations": {ADMITTED: None}})
     there.put(FULL)
+    return there
+
+
+def test_one_that_grows_while_it_waits_for_its_turn_restarts_as_it_was() -> None:
+    there = dead(ran())
+    before = memory(there)
+    b.edit(there, memory={"size": "400Gi"})
+    b.settle(there)
+    assert (strategy(there), admitted(there), memory(there)) == ("Halted", "105m/1389760192", before)
+    released(there)
+    assert (strategy(there), admitted(there), memory(there)) == ("Always", "105m/1389760192", before)
+
+
+def test_what_was_admitted_goes_with_the_kubevirt_vm() -> None:
+    """Who deletes that while it waits is judged anew, for what is declared by then."""
+    there = dead(ran())
+    b.edit(there, memory={"size": "400Gi"})
+    there.remove(b.CHILD, b.KEY)
+    b.settle(there)
+    assert (strategy(there), admitted(there)) == ("Halted", None)
+    released(there)
+    assert (strategy(there), b.says(there, "PowerStateSynced")[1]) == ("Halted", INSUFFICIENT)
+
+
+def test_one_that_nothing_was_noted_for_keeps_what_it_ran_with() -> None:
+    there = ran()
+    there.change(b.CHILD, b.KEY, metadata={"annotations": {ADMITTED: None}})
     there.put(failure(there))
     b.edit(there, memory={"size": "400Gi"})
     b.settle(there)
